@@ -1,0 +1,243 @@
+"""Open and write the folder that training and serving share, trusting nothing on the way in."""
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from handful_bundle import classes, decoder, encoder, golden, head
+from handful_bundle.classes import Classes
+from handful_bundle.decoder import Decoder
+from handful_bundle.encoder import Encoder
+from handful_bundle.errors import (
+    BundleCorrupt,
+    BundleError,
+    BundleIncompatible,
+    BundleMissing,
+)
+from handful_bundle.head import Head
+from handful_bundle.manifest import FORMAT, Manifest, digest, space_digest
+from handful_bundle.pixels import PIXELS_VERSION
+from handful_bundle.session import Device, Provider
+
+MANIFEST = "manifest.json"
+REQUIRED = frozenset({encoder.FILE, golden.FILE})
+OPTIONAL = frozenset({decoder.FILE, head.FILE, classes.FILE})
+MAX_MANIFEST_BYTES = 4 * 2**20
+MAX_FILE_BYTES = 2 * 2**30  # protobuf's own limit
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model that has been checked and is ready to run."""
+
+    root: Path
+    manifest: Manifest
+    encoder: Encoder
+    decoder: Decoder | None
+    head: Head | None
+    classes: Classes | None
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that really runs the encoder."""
+        return self.encoder.provider
+
+    @classmethod
+    def load(
+        cls,
+        root: Path,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        reuse: "Bundle | None" = None,
+    ) -> Self:
+        """Open the bundle in `root`, checking every byte before trusting any.
+
+        Args:
+            root: the folder.
+            device: where to run; `cuda` fails where CUDA does not run.
+            threads: CPU threads of one run; by default the process's quota.
+            reuse: a bundle that is open on the same device; sessions of equal files are shared.
+
+        Raises:
+            BundleMissing: `root/manifest.json` does not exist.
+            BundleIncompatible: written for another format or pixels version.
+            BundleCorrupt: the manifest, a file, a graph or a golden example is not as it should be.
+            DeviceUnavailable: `device` does not run here.
+        """
+        manifest = read_manifest(root)
+        files = _read_files(root, manifest)
+        old = reuse.manifest if reuse is not None else None
+
+        def unchanged(file: str) -> bool:
+            return (
+                old is not None
+                and old.image == manifest.image
+                and old.files.get(file) == manifest.files[file]
+            )
+
+        opened_encoder = (
+            reuse.encoder
+            if reuse is not None and unchanged(encoder.FILE)
+            else Encoder.open(
+                files[encoder.FILE],
+                manifest.image,
+                manifest.embedding_dim,
+                manifest.latent_dim,
+                device,
+                threads,
+            )
+        )
+        opened_decoder = None
+        if manifest.likelihood is not None:
+            opened_decoder = (
+                reuse.decoder
+                if reuse is not None
+                and unchanged(decoder.FILE)
+                and reuse.manifest.likelihood == manifest.likelihood
+                else Decoder.open(
+                    files[decoder.FILE],
+                    manifest.image,
+                    manifest.latent_dim,
+                    manifest.likelihood,
+                    device,
+                    threads,
+                )
+            )
+        opened_head = opened_classes = None
+        if manifest.labels is not None:
+            opened_head = Head.open(
+                files[head.FILE], manifest.embedding_dim, manifest.labels, device, threads
+            )
+            if classes.FILE in files:
+                opened_classes = Classes.unpack(
+                    files[classes.FILE], len(manifest.labels), manifest.latent_dim
+                )
+        golden.check_golden(files[golden.FILE], opened_encoder, opened_head)
+        return cls(root, manifest, opened_encoder, opened_decoder, opened_head, opened_classes)
+
+    @staticmethod
+    def save(root: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+        """Write a bundle to the new folder `root`: all of it or nothing.
+
+        Raises:
+            BundleError: `root` exists, or `files` are not those that the manifest names.
+        """
+        if root.exists():
+            raise BundleError(f"{root} exists; name a new folder or remove it")
+        found = {name: digest(data) for name, data in files.items()}
+        if found != manifest.files:
+            odd = sorted({name for name, _ in found.items() ^ manifest.files.items()})
+            raise BundleError(f"the manifest does not describe: {', '.join(odd)}")
+        _check_names(manifest)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+        try:
+            text = manifest.model_dump_json(indent=1).encode()
+            for name, data in {**files, MANIFEST: text}.items():
+                with (temporary / name).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.chmod(0o755)  # mkdtemp makes it private
+            _sync_folder(temporary)
+            temporary.rename(root)
+            _sync_folder(root.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and check `root/manifest.json` alone; the other files are not looked at.
+
+    Raises:
+        BundleMissing: it does not exist.
+        BundleIncompatible: written for another format or pixels version.
+        BundleCorrupt: it is not a manifest.
+    """
+    path = root / MANIFEST
+    if not path.exists():
+        raise BundleMissing(f"{path} not found; `handful-train export` writes a bundle")
+    data = _read(path, MAX_MANIFEST_BYTES)
+    try:
+        raw = json.loads(data)
+        found = raw["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleCorrupt(f"{path}: not a manifest; export the bundle again") from error
+    if found != FORMAT:  # before validating: only our own format is known here
+        raise BundleIncompatible(
+            f"{path}: format {found!r:.20}, this release reads {FORMAT}; export the bundle again"
+        )
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "manifest"
+        raise BundleCorrupt(f"{path}: {place}: {first['msg']}; export the bundle again") from error
+    if manifest.pixels_version != PIXELS_VERSION:
+        raise BundleIncompatible(
+            f"{path}: pixels version {manifest.pixels_version}, this release decodes version "
+            f"{PIXELS_VERSION}; train again or use the release that wrote the bundle"
+        )
+    _check_names(manifest)
+    space = space_digest(manifest.files[encoder.FILE], manifest.image, manifest.pixels_version)
+    if manifest.space != space:
+        raise BundleCorrupt(f"{path}: `space` is not that of the encoder; export the bundle again")
+    return manifest
+
+
+def _check_names(manifest: Manifest) -> None:
+    names = manifest.files.keys()
+    if not REQUIRED <= names <= REQUIRED | OPTIONAL:
+        raise BundleCorrupt(
+            f"the manifest names {sorted(names)}; a bundle needs {sorted(REQUIRED)} and may have "
+            f"{sorted(OPTIONAL)}"
+        )
+
+
+def _read_files(root: Path, manifest: Manifest) -> dict[str, bytes]:
+    present = {path.name for path in root.iterdir()} - {MANIFEST}
+    if present != manifest.files.keys():
+        odd = ", ".join(sorted(present ^ manifest.files.keys()))
+        raise BundleCorrupt(f"{root}: missing or unexpected files: {odd}; export the bundle again")
+    files = {}
+    for name, expected in manifest.files.items():
+        data = _read(root / name, MAX_FILE_BYTES)
+        if (found := digest(data)) != expected:
+            raise BundleCorrupt(
+                f"{root / name}: {found}, the manifest says {expected}; fetch it again"
+            )
+        files[name] = data
+    return files
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read a plain file through one descriptor, so that what is checked is what is used."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise BundleCorrupt(f"{path}: cannot be opened, or a link; copy the file") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise BundleCorrupt(f"{path}: not a plain file, or a link; copy the file")
+        if status.st_size > limit:
+            raise BundleCorrupt(f"{path}: {status.st_size} bytes, at most {limit} are read")
+        return file.read(limit + 1)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

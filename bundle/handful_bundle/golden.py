@@ -1,0 +1,121 @@
+"""Golden examples: inputs with the outputs that a bundle gave when it was written.
+
+They travel with the bundle and are checked at each load, so that another decoder library, another
+runtime or a swapped file cannot change answers unnoticed.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from handful_bundle import pixels
+from handful_bundle.arrays import pack_arrays, unpack_arrays
+from handful_bundle.encoder import Encoder
+from handful_bundle.errors import BundleCorrupt, ImageError
+from handful_bundle.head import Head
+from handful_bundle.manifest import ImageSpec
+
+FILE = "golden.npz"
+FORMATS = ("JPEG", "PNG", "WEBP")
+PIXEL_TOLERANCE = 1  # of 255: builds of one codec may round differently
+TOLERANCE = {"cpu": 1e-4, "cuda": 1e-3}  # relative to max(1, |value|)
+
+
+def make_golden(images: NDArray[np.uint8], encoder: Encoder, head: Head | None = None) -> bytes:
+    """Return the content of `golden.npz`.
+
+    Args:
+        images: [n, H, W, C], n >= 1, of the encoder's own size. The first also becomes the
+            picture of the JPEG, PNG and WebP files.
+        encoder: as it will be served.
+        head: as it will be served, if there is one.
+    """
+    files = [_encoded(images[0], kind) for kind in FORMATS]
+    encoding = encoder(images)
+    arrays: dict[str, NDArray[Any]] = {
+        "files": np.frombuffer(b"".join(files), np.uint8),
+        "offsets": np.cumsum([0, *map(len, files)]).astype(np.int64),
+        "pixels": np.stack([pixels.decode(file, encoder.spec) for file in files]),
+        "images": images,
+        "embedding": encoding.embedding,
+        "mean": encoding.mean,
+    }
+    if head is not None:
+        arrays["probabilities"] = head(encoding.embedding)
+    return pack_arrays(arrays)
+
+
+def check_golden(data: bytes, encoder: Encoder, head: Head | None) -> None:
+    """Compare today's outputs with the golden ones.
+
+    Raises:
+        BundleCorrupt: a golden example is missing, malformed, or comes out otherwise.
+    """
+    arrays = unpack_arrays(data, FILE)
+    expected = {"files", "offsets", "pixels", "images", "embedding", "mean"}
+    if head is not None:
+        expected |= {"probabilities"}
+    if arrays.keys() != expected:
+        raise BundleCorrupt(
+            f"{FILE}: holds {sorted(arrays)}, expected {sorted(expected)}; export the bundle again"
+        )
+    _check_pixels(arrays, encoder.spec)
+    images = arrays["images"]
+    if images.dtype != np.uint8 or images.shape[1:] != encoder.spec.shape or not len(images):
+        raise BundleCorrupt(f"{FILE}: `images` do not fit the encoder; export the bundle again")
+    encoding = encoder(images)
+    found = {"embedding": encoding.embedding, "mean": encoding.mean}
+    if head is not None:
+        found["probabilities"] = head(encoding.embedding)
+    tolerance = TOLERANCE[encoder.provider]
+    for name, values in found.items():
+        difference = _difference(values, arrays[name])
+        if not difference <= tolerance:  # also refuses NaN
+            raise BundleCorrupt(
+                f"{FILE}: `{name}` differs by {difference:.2g}, at most {tolerance:g} is allowed; "
+                "the file or the runtime has changed: export the bundle again"
+            )
+
+
+def _check_pixels(arrays: dict[str, NDArray[Any]], spec: ImageSpec) -> None:
+    blob, offsets, golden = arrays["files"], arrays["offsets"], arrays["pixels"]
+    well_formed = (
+        blob.dtype == np.uint8
+        and offsets.dtype == np.int64
+        and offsets.shape == (len(FORMATS) + 1,)
+        and golden.dtype == np.uint8
+        and golden.shape == (len(FORMATS), *spec.shape)
+        and offsets[0] == 0
+        and offsets[-1] == blob.size
+        and bool((np.diff(offsets) > 0).all())
+    )
+    if not well_formed:
+        raise BundleCorrupt(f"{FILE}: `files` are malformed; export the bundle again")
+    for kind, start, stop, want in zip(FORMATS, offsets, offsets[1:], golden, strict=False):
+        try:
+            found = pixels.decode(blob[start:stop].tobytes(), spec)
+        except ImageError as error:
+            raise BundleCorrupt(f"{FILE}: the {kind} file cannot be decoded: {error}") from error
+        difference = int(np.abs(found.astype(np.int16) - want).max())
+        if difference > PIXEL_TOLERANCE:
+            raise BundleCorrupt(
+                f"{FILE}: {kind} pixels differ by {difference} of 255: this release decodes "
+                "otherwise than the one that trained; train again or use that release"
+            )
+
+
+def _difference(found: NDArray[Any], golden: NDArray[Any]) -> float:
+    """Return the largest |found - golden| relative to max(1, |golden|); NaN if any is NaN."""
+    if found.shape != golden.shape:
+        return float("inf")
+    return float((np.abs(found - golden) / np.maximum(1, np.abs(golden))).max())
+
+
+def _encoded(image: NDArray[np.uint8], kind: str) -> bytes:
+    buffer = io.BytesIO()
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture.save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    return buffer.getvalue()

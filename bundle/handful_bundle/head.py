@@ -1,0 +1,67 @@
+"""The classifier head: embedding → calibrated probabilities."""
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from handful_bundle import batches
+from handful_bundle.graph import FLOAT, Port, check_graph
+from handful_bundle.session import Device, open_session
+
+FILE = "head.onnx"
+
+
+class Head:
+    """Classifies embeddings. Thread-safe."""
+
+    def __init__(
+        self, session: ort.InferenceSession, embedding_dim: int, labels: tuple[str, ...]
+    ) -> None:
+        self._session = session
+        self.embedding_dim = embedding_dim
+        self.labels = labels
+
+    @classmethod
+    def open(
+        cls,
+        model: bytes,
+        embedding_dim: int,
+        labels: tuple[str, ...],
+        device: Device = "auto",
+        threads: int | None = None,
+    ) -> "Head":
+        """Check the graph in `model` and open it.
+
+        Raises:
+            BundleCorrupt: the graph does not have the contract's inputs, outputs and operators.
+            DeviceUnavailable: `device` does not run here.
+        """
+        check_graph(
+            model,
+            FILE,
+            {"embedding": Port(FLOAT, (embedding_dim,))},
+            {"probabilities": Port(FLOAT, (len(labels),))},
+            optional_outputs={"novelty": Port(FLOAT, ())},
+        )
+        return cls(open_session(model, device, threads), embedding_dim, labels)
+
+    def __call__(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities float32 [N, K], in the order of `labels`.
+
+        Args:
+            embedding: float32 [N, E] of the head's own embedding space, N >= 0.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        if embedding.dtype != np.float32 or embedding.shape[1:] != (self.embedding_dim,):
+            raise ValueError(
+                f"embeddings are {embedding.dtype} {list(embedding.shape)}, "
+                f"expected float32 [N, {self.embedding_dim}]"
+            )
+        return batches.run_padded(self._session, "embedding", embedding, ["probabilities"])[0]
+
+    def warm_up(self) -> None:
+        """Run every batch size once, so that no request pays for the first."""
+        for size in batches.BUCKETS:
+            self(np.zeros((size, self.embedding_dim), np.float32))

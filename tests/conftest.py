@@ -1,0 +1,177 @@
+"""Small but complete bundles, made with onnx alone: no training, no torch."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from handful_bundle import classes, decoder, encoder, golden, head
+from handful_bundle.bundle import Bundle
+from handful_bundle.manifest import HeadInfo, ImageSpec, Manifest, digest, space_digest
+from handful_bundle.pixels import PIXELS_VERSION
+
+EMBEDDING_DIM = 8
+LATENT_DIM = 4
+MakeBundle = Callable[..., Path]
+
+
+def _model(nodes: list, inputs: list, outputs: list, weights: dict[str, NDArray]) -> bytes:
+    initializers = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def _port(name: str, kind: int, *shape: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, ["batch", *shape])
+
+
+def encoder_onnx(spec: ImageSpec, rng: np.random.Generator) -> bytes:
+    """A linear encoder with a tanh: every pixel matters, so swapped rows show."""
+    pixels = int(np.prod(spec.shape))
+    weights = {
+        "scale": np.float32(1 / 255),
+        "W": rng.normal(0, 4 / np.sqrt(pixels), (pixels, EMBEDDING_DIM)).astype(np.float32),
+        "b": rng.normal(0, 0.1, EMBEDDING_DIM).astype(np.float32),
+        "M": rng.normal(0, 0.5, (EMBEDDING_DIM, LATENT_DIM)).astype(np.float32),
+        "L": rng.normal(0, 0.5, (EMBEDDING_DIM, LATENT_DIM)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "scale"], ["unit"]),
+        helper.make_node("Flatten", ["unit"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "W", "b"], ["linear"]),
+        helper.make_node("Tanh", ["linear"], ["embedding"]),
+        helper.make_node("MatMul", ["embedding", "M"], ["mean"]),
+        helper.make_node("MatMul", ["embedding", "L"], ["log_variance"]),
+    ]
+    outputs = [
+        _port("embedding", TensorProto.FLOAT, EMBEDDING_DIM),
+        _port("mean", TensorProto.FLOAT, LATENT_DIM),
+        _port("log_variance", TensorProto.FLOAT, LATENT_DIM),
+    ]
+    return _model(nodes, [_port("images", TensorProto.UINT8, *spec.shape)], outputs, weights)
+
+
+def decoder_onnx(spec: ImageSpec, rng: np.random.Generator) -> bytes:
+    """A linear Bernoulli decoder."""
+    pixels = int(np.prod(spec.shape))
+    weights = {
+        "W": rng.normal(0, 1, (LATENT_DIM, pixels)).astype(np.float32),
+        "shape": np.array([-1, *spec.shape], np.int64),
+        "full": np.float32(255),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["latent", "W"], ["flat"]),
+        helper.make_node("Reshape", ["flat", "shape"], ["likelihood"]),
+        helper.make_node("Sigmoid", ["likelihood"], ["unit"]),
+        helper.make_node("Mul", ["unit", "full"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["images"], to=TensorProto.UINT8),
+    ]
+    outputs = [
+        _port("images", TensorProto.UINT8, *spec.shape),
+        _port("likelihood", TensorProto.FLOAT, *spec.shape),
+    ]
+    return _model(nodes, [_port("latent", TensorProto.FLOAT, LATENT_DIM)], outputs, weights)
+
+
+def head_onnx(class_count: int, rng: np.random.Generator) -> bytes:
+    """A linear head."""
+    weights = {
+        "W": rng.normal(0, 1, (EMBEDDING_DIM, class_count)).astype(np.float32),
+        "b": rng.normal(0, 1, class_count).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["embedding", "W", "b"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    outputs = [_port("probabilities", TensorProto.FLOAT, class_count)]
+    return _model(nodes, [_port("embedding", TensorProto.FLOAT, EMBEDDING_DIM)], outputs, weights)
+
+
+def write_bundle(
+    root: Path,
+    *,
+    height: int = 16,
+    width: int = 16,
+    channels: int = 3,
+    resize: str = "fit",
+    with_head: bool = True,
+    with_decoder: bool = True,
+    labels: tuple[str, ...] = ("cat", "dog", "owl"),
+    seed: int = 0,
+    head_seed: int = 0,
+    name: str = "animals",
+) -> Path:
+    """Write a bundle with fixed random weights; `seed` picks the encoder, `head_seed` the head."""
+    spec = ImageSpec(height=height, width=width, channels=channels, resize=resize)
+    rng = np.random.default_rng(seed)
+    files = {encoder.FILE: encoder_onnx(spec, rng)}
+    if with_decoder:
+        files[decoder.FILE] = decoder_onnx(spec, rng)
+    head_rng = np.random.default_rng(head_seed)
+    if with_head:
+        files[head.FILE] = head_onnx(len(labels), head_rng)
+        shape = (len(labels), LATENT_DIM)
+        files[classes.FILE] = classes.Classes(
+            np.full(len(labels), 5, np.int64),
+            head_rng.normal(0, 1, shape).astype(np.float32),
+            np.full(shape, 0.1, np.float32),
+        ).pack()
+    opened = encoder.Encoder.open(files[encoder.FILE], spec, EMBEDDING_DIM, LATENT_DIM, "cpu", 1)
+    opened_head = (
+        head.Head.open(files[head.FILE], EMBEDDING_DIM, labels, "cpu", 1) if with_head else None
+    )
+    images = rng.integers(0, 256, (3, *spec.shape), np.uint8)
+    files[golden.FILE] = golden.make_golden(images, opened, opened_head)
+    digests = {file: digest(data) for file, data in files.items()}
+    manifest = Manifest(
+        name=name,
+        created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        space=space_digest(digests[encoder.FILE], spec, PIXELS_VERSION),
+        image=spec,
+        pixels_version=PIXELS_VERSION,
+        embedding_dim=EMBEDDING_DIM,
+        latent_dim=LATENT_DIM,
+        likelihood="bernoulli" if with_decoder else None,
+        labels=labels if with_head else None,
+        files=digests,
+        head=HeadInfo(kind="logistic", digest=digests[head.FILE], label_count=15, temperature=1.0)
+        if with_head
+        else None,
+    )
+    Bundle.save(root, manifest, files)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> MakeBundle:
+    """The function that writes a small bundle; see `write_bundle` for its options."""
+    return write_bundle
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete bundle: 16x16x3, E = 8, D = 4, labels cat, dog, owl."""
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "animals")
+
+
+@pytest.fixture(scope="session")
+def bundle_dir_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of an encoder alone: 28x28x1, no head, no decoder."""
+    return write_bundle(
+        tmp_path_factory.mktemp("bundles") / "grey",
+        height=28,
+        width=28,
+        channels=1,
+        with_head=False,
+        with_decoder=False,
+        name="grey",
+    )
