@@ -1,0 +1,1 @@
+"""From unlabelled images and a handful of labels to a registered bundle."""

@@ -1,0 +1,139 @@
+"""Every setting of a training run, with its default, its meaning and its bounds.
+
+Read from a TOML file (`--config`) and from `--set block.key=value`; later ones win.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from handful_bundle.manifest import Likelihood, Resize
+from handful_training.errors import InputError
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ImageConfig(_Block):
+    """The size that images are brought to; what is left out is derived from the images."""
+
+    height: int | None = Field(default=None, ge=16, le=256)
+    width: int | None = Field(default=None, ge=16, le=256)
+    channels: Literal[1, 3] | None = None
+    resize: Resize = "fit"
+    max_side: int = Field(default=64, ge=16, le=256)  # bound on derived sizes only
+
+
+class ModelConfig(_Block):
+    """The network."""
+
+    width: int | None = Field(default=None, ge=4, le=512)  # channels of the first convolution
+    embedding_dim: int = Field(default=256, ge=2, le=4096)
+    latent_dim: int = Field(default=64, ge=1, le=1024)
+    likelihood: Likelihood | None = (
+        None  # None: bernoulli for grey, discretised_logistic for colour
+    )
+
+
+class ObjectiveConfig(_Block):
+    """Negative ELBO per dimension + invariance_weight x InfoNCE."""
+
+    beta: float = Field(default=1.0, ge=0)  # weight of the rate (Higgins et al. 2017)
+    kl_warm_up: float = Field(default=0.2, ge=0, le=1)  # share of the training, linear
+    invariance_weight: float = Field(default=1.0, ge=0)  # 0: a plain VAE
+    temperature: float = Field(default=0.15, gt=0)
+    projection_dim: int = Field(default=64, ge=2)
+    neighbours: int = Field(default=5, ge=0)  # nearest in pixel PCA; 0: own views only
+    neighbour_probability: float = Field(default=0.5, ge=0, le=1)
+
+
+class AugmentConfig(_Block):
+    """What a picture may undergo and still show the same thing. Domain knowledge: check it.
+
+    Ranges are half-widths: `rotation = 10` draws uniformly from -10 to 10.
+    """
+
+    shift: float = Field(default=0.08, ge=0, le=0.5)  # of the side
+    zoom: float = Field(default=0.3, ge=0, lt=1)  # scale from 1/(1+zoom) to 1+zoom, log-uniform
+    stretch: float = Field(default=0.1, ge=0, lt=1)  # aspect ratio, likewise
+    rotation: float = Field(default=10.0, ge=0, le=180)  # degrees
+    flip: bool = True  # left and right; switch off where writing or handedness matters
+    flip_vertical: bool = False
+    brightness: float = Field(default=0.3, ge=0, lt=1)  # factor, of full intensity
+    contrast: float = Field(default=0.3, ge=0, lt=1)
+    saturation: float = Field(default=0.4, ge=0, lt=1)  # colour images only
+    hue: float = Field(default=0.05, ge=0, le=0.5)  # turns; colour images only
+    erase: float = Field(default=0.0, ge=0, lt=1)  # largest side of one grey rectangle
+
+
+class OptimiserConfig(_Block):
+    """How the network is fitted."""
+
+    batch_size: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=2e-3, gt=0)  # peak of the one-cycle schedule
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    checkpoint_seconds: float = Field(default=60.0, gt=0)
+    held_out: int = Field(default=1000, ge=1)  # images kept for the test ELBO, at most 10 %
+
+
+class HeadConfig(_Block):
+    """How the classifier head is chosen."""
+
+    folds: int = Field(default=5, ge=2)
+    repeats: int = Field(default=5, ge=1)
+    c_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+class Config(_Block):
+    """A whole training run."""
+
+    image: ImageConfig = ImageConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    head: HeadConfig = HeadConfig()
+
+
+def load_config(file: Path | None = None, settings: Sequence[str] = ()) -> Config:
+    """Build the configuration from a TOML file and `block.key=value` settings.
+
+    Raises:
+        InputError: an unknown key or an impossible value; the message names it.
+    """
+    raw: dict[str, Any] = {}
+    if file is not None:
+        try:
+            raw = tomllib.loads(file.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"--config {file}: {error}") from error
+    for setting in settings:
+        path, separator, text = setting.partition("=")
+        block, dot, key = path.strip().partition(".")
+        if not (separator and dot and key):
+            raise InputError(f"--set {setting}: write block.key=value, as in model.latent_dim=32")
+        inner = raw.setdefault(block, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {setting}: `{block}` is not a block of settings")
+        inner[key] = _value(text.strip())
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"setting {place}: {first['msg']}") from error
+
+
+def _value(text: str) -> Any:
+    """Read a TOML value; what is none is a string, so that quotes may be left out."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

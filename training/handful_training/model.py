@@ -1,0 +1,203 @@
+"""The network: a convolutional VAE, and a projection of its embedding for the invariance term.
+
+All sizes follow from the image: the encoder halves it until its short side is at most 8, the
+decoder mirrors that. It knows nothing of data or devices.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from handful_bundle.decoder import PARAMETERS
+from handful_bundle.manifest import ImageSpec, Likelihood
+from handful_training.config import ModelConfig
+from handful_training.objective import sample
+
+MAX_CHANNELS = 256
+# A decoder of dense layers is better and cheaper while an image is this small (values).
+DENSE_DECODER_VALUES = 1024
+# exp() of a network's output must stay finite in float32.
+MIN_LOG_VARIANCE, MAX_LOG_VARIANCE = -12.0, 6.0
+MIN_LOG_SCALE, MAX_LOG_SCALE = -6.0, 3.0
+
+
+class Posterior(NamedTuple):
+    """What the encoder says of B images."""
+
+    embedding: Tensor  # [B, E], penultimate features
+    mean: Tensor  # [B, D], of q(z|x)
+    log_variance: Tensor  # [B, D], of q(z|x)
+
+
+class Views(NamedTuple):
+    """What the network makes of B images and a second view of each."""
+
+    posterior: Posterior  # of the first view
+    parameters: Tensor  # of p(x|z), one z ~ q(z|x) per image, [B, P, H, W]
+    projections: tuple[Tensor, Tensor] | None  # of both views, [B, P] each
+
+
+class Vae(nn.Module):
+    """A convolutional variational auto-encoder (Kingma & Welling 2014, arXiv:1312.6114)."""
+
+    def __init__(self, spec: ImageSpec, config: ModelConfig, projection_dim: int) -> None:
+        """Make a network with random weights.
+
+        Args:
+            spec: size of the images.
+            config: width, dimensions and likelihood; what is None follows from `spec`.
+            projection_dim: size of the projection that the invariance term compares.
+        """
+        super().__init__()
+        self.spec = spec
+        self.likelihood: Likelihood = config.likelihood or default_likelihood(spec)
+        channels = _channels(spec, config.width or default_width(spec))
+        self.encoder = Encoder(spec, channels, config.embedding_dim, config.latent_dim)
+        self.decoder = Decoder(spec, channels, config.latent_dim, self.likelihood)
+        self.projection = nn.Sequential(
+            nn.Linear(config.embedding_dim, 2 * projection_dim, bias=False),
+            nn.BatchNorm1d(2 * projection_dim),
+            nn.ReLU(),
+            nn.Linear(2 * projection_dim, projection_dim),
+        )
+
+    def forward(self, first: Tensor, second: Tensor | None = None) -> Views:
+        """Encode and decode one view of each image, and project both.
+
+        Args:
+            first: [B, C, H, W] in [0, 1].
+            second: another view of the same images, or None for a plain VAE.
+        """
+        if second is None:
+            posterior, projections = self.encoder(first), None
+        else:  # one pass, so that batch normalisation sees both views alike
+            both: Posterior = self.encoder(torch.cat([first, second]))
+            posterior = Posterior(*(part[: len(first)] for part in both))
+            one, other = self.projection(both.embedding).chunk(2)
+            projections = (one, other)
+        noise = torch.randn_like(posterior.mean)
+        latent = sample(posterior.mean, posterior.log_variance, noise)
+        return Views(posterior, self.decoder(latent), projections)
+
+
+class Encoder(nn.Module):
+    """Images [B, C, H, W] in [0, 1] → embedding and q(z|x)."""
+
+    def __init__(
+        self, spec: ImageSpec, channels: list[int], embedding_dim: int, latent_dim: int
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for source, target in zip([spec.channels, *channels], channels, strict=False):
+            layers += [
+                nn.Conv2d(source, target, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(target),
+                nn.ReLU(),
+            ]
+        height, width = _halved(spec, len(channels))[-1]
+        self.features = nn.Sequential(
+            *layers,
+            nn.Flatten(),
+            nn.Linear(channels[-1] * height * width, embedding_dim, bias=False),
+            nn.BatchNorm1d(embedding_dim),
+            nn.ReLU(),
+        )
+        self.posterior = nn.Linear(embedding_dim, 2 * latent_dim)
+
+    def forward(self, images: Tensor) -> Posterior:
+        """Encode images [B, C, H, W] in [0, 1]."""
+        embedding = self.features(images)
+        mean, log_variance = self.posterior(embedding).chunk(2, dim=1)
+        return Posterior(embedding, mean, log_variance.clamp(MIN_LOG_VARIANCE, MAX_LOG_VARIANCE))
+
+
+class Decoder(nn.Module):
+    """Latents [B, D] → parameters of p(x|z), [B, P, H, W]; see `objective.distortion`."""
+
+    def __init__(
+        self, spec: ImageSpec, channels: list[int], latent_dim: int, likelihood: Likelihood
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.likelihood = likelihood
+        outputs = PARAMETERS[likelihood] * spec.channels
+        if spec.height * spec.width * spec.channels <= DENSE_DECODER_VALUES:
+            self.layers = _dense_decoder(spec, latent_dim, outputs)
+        else:
+            self.layers = _convolutional_decoder(spec, channels, latent_dim, outputs)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Decode latents [B, D]."""
+        parameters: Tensor = self.layers(latent)
+        if self.likelihood == "bernoulli":
+            return parameters
+        mean, log_scale = parameters.chunk(2, dim=1)
+        return torch.cat([mean + 0.5, log_scale.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)], dim=1)
+
+    def expected(self, parameters: Tensor) -> Tensor:
+        """Mean of p(x|z), in [0, 1], [B, C, H, W]."""
+        if self.likelihood == "bernoulli":
+            return torch.sigmoid(parameters)
+        return parameters[:, : self.spec.channels].clamp(0, 1)
+
+
+def default_likelihood(spec: ImageSpec) -> Likelihood:
+    """Bernoulli for grey images, discretised logistic for colour."""
+    return "bernoulli" if spec.channels == 1 else "discretised_logistic"
+
+
+def default_width(spec: ImageSpec) -> int:
+    """Channels of the first convolution: colour carries more than shape."""
+    return 16 if spec.channels == 1 else 32
+
+
+def _channels(spec: ImageSpec, width: int) -> list[int]:
+    """Channels after each halving, down to a short side of at most 8."""
+    count, side = 0, min(spec.height, spec.width)
+    while side > 8:
+        side //= 2
+        count += 1
+    return [min(MAX_CHANNELS, width * 2**i) for i in range(count)]
+
+
+def _halved(spec: ImageSpec, count: int) -> list[tuple[int, int]]:
+    """Height and width of the image and after each of `count` halvings (odd sizes round down)."""
+    sizes = [(spec.height, spec.width)]
+    for _ in range(count):
+        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
+    return sizes
+
+
+def _dense_decoder(spec: ImageSpec, latent_dim: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(latent_dim, 400),
+        nn.ReLU(),
+        nn.Linear(400, 400),
+        nn.ReLU(),
+        nn.Linear(400, outputs * spec.height * spec.width),
+        nn.Unflatten(1, (outputs, spec.height, spec.width)),
+    )
+
+
+def _convolutional_decoder(
+    spec: ImageSpec, channels: list[int], latent_dim: int, outputs: int
+) -> nn.Sequential:
+    sizes = _halved(spec, len(channels))
+    height, width = sizes[-1]
+    layers: list[nn.Module] = [
+        nn.Linear(latent_dim, channels[-1] * height * width),
+        nn.ReLU(),
+        nn.Unflatten(1, (channels[-1], height, width)),
+    ]
+    targets = [*reversed(channels[:-1]), outputs]
+    for source, target, small, large in zip(
+        reversed(channels), targets, reversed(sizes[1:]), reversed(sizes[:-1]), strict=True
+    ):
+        odd = (large[0] - 2 * small[0], large[1] - 2 * small[1])  # give back what halving dropped
+        layers += [
+            nn.ConvTranspose2d(source, target, 4, stride=2, padding=1, output_padding=odd),
+            nn.BatchNorm2d(target),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers[:-2])  # the last convolution speaks plainly
