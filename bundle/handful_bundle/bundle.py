@@ -226,10 +226,11 @@ def _read(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise BundleCorrupt(f"{path}: cannot be opened, or a link; copy the file") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise BundleCorrupt(f"{path}: not a plain file, or a link; copy the file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise BundleCorrupt(f"{path}: not a plain file, or a link; copy the file")
         if status.st_size > limit:
             raise BundleCorrupt(f"{path}: {status.st_size} bytes, at most {limit} are read")
         return file.read(limit + 1)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handful_bundle import classes, decoder, encoder, golden, head
-from handful_bundle.classes import Classes
+from handful_bundle.bundle import Bundle
 from handful_bundle.decoder import Decoder
 from handful_bundle.encoder import Encoder
 from handful_bundle.graph import BATCH, MAX_IR, MAX_OPSET
@@ -45,9 +45,8 @@ class Exported(NamedTuple):
     spec: ImageSpec
     embedding_dim: int
     latent_dim: int
-    likelihood: Likelihood
-    files: dict[str, bytes]  # encoder.onnx, decoder.onnx
-    parity: float  # the largest difference from torch that was seen
+    likelihood: Likelihood | None  # None: no decoder
+    files: dict[str, bytes]  # encoder.onnx, and decoder.onnx where there is one
 
 
 class ServedHead(NamedTuple):
@@ -56,15 +55,18 @@ class ServedHead(NamedTuple):
     onnx: bytes
     labels: tuple[str, ...]
     info: HeadInfo
-    classes: Classes
+    classes: bytes  # content of classes.npz
 
 
-def export(model: Vae, images: NDArray[np.uint8]) -> Exported:
+def export(model: Vae, images: NDArray[np.uint8]) -> tuple[Exported, float]:
     """Export encoder and decoder, and compare them with torch on real images.
 
     Args:
         model: in evaluation mode, on the CPU.
         images: real images, uint8 [N, H, W, C], N >= 1.
+
+    Returns:
+        The files, and the largest difference from torch, relative to max(1, |value|).
 
     Raises:
         TrainingError: the exported graphs compute something else than torch.
@@ -87,9 +89,24 @@ def export(model: Vae, images: NDArray[np.uint8]) -> Exported:
         latent_dim=posterior.mean.shape[1],
         likelihood=model.likelihood,
         files=files,
-        parity=0.0,
     )
-    return exported._replace(parity=_check_parity(model, exported, images))
+    return exported, _check_parity(model, exported, images)
+
+
+def exported_of(bundle: Bundle) -> Exported:
+    """Return the network of a bundle, whoever made it, so that it can be given another head."""
+    manifest = bundle.manifest
+    return Exported(
+        spec=manifest.image,
+        embedding_dim=manifest.embedding_dim,
+        latent_dim=manifest.latent_dim,
+        likelihood=manifest.likelihood,
+        files={
+            file: (bundle.root / file).read_bytes()
+            for file in (encoder.FILE, decoder.FILE)
+            if file in manifest.files
+        },
+    )
 
 
 def make_bundle(
@@ -116,7 +133,7 @@ def make_bundle(
     opened_head = None
     if served_head is not None:
         files[head.FILE] = served_head.onnx
-        files[classes.FILE] = served_head.classes.pack()
+        files[classes.FILE] = served_head.classes
         opened_head = Head.open(
             served_head.onnx, exported.embedding_dim, served_head.labels, "cpu", 1
         )
@@ -154,7 +171,8 @@ def open_encoder(exported: Exported, threads: int | None = None) -> Encoder:
 
 
 def open_decoder(exported: Exported, threads: int | None = None) -> Decoder:
-    """Open the exported decoder on the CPU."""
+    """Open the exported decoder, which must be there, on the CPU."""
+    assert exported.likelihood is not None
     return Decoder.open(
         exported.files[decoder.FILE],
         exported.spec,

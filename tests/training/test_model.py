@@ -1,0 +1,93 @@
+"""The network fits every image size, and nothing in it is idle."""
+
+import pytest
+import torch
+
+from handful_bundle.manifest import ImageSpec
+from handful_training.config import ModelConfig, ObjectiveConfig
+from handful_training.loss import training_loss
+from handful_training.model import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Vae
+
+CONFIG = ModelConfig(width=4, embedding_dim=12, latent_dim=5)
+SIZES = [
+    (16, 16, 1),
+    (28, 28, 1),
+    (32, 32, 3),
+    (17, 31, 3),
+    (16, 200, 1),
+    (97, 64, 3),
+    (256, 256, 1),
+]
+
+
+def network(height: int, width: int, channels: int, **changes: object) -> Vae:
+    torch.manual_seed(0)
+    spec = ImageSpec(height=height, width=width, channels=channels)
+    return Vae(spec, CONFIG.model_copy(update=changes), 8)
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), SIZES)
+@pytest.mark.parametrize("likelihood", ["bernoulli", "discretised_logistic"])
+def test_shapes_follow_from_the_image(
+    height: int, width: int, channels: int, likelihood: str
+) -> None:
+    """For every size the parameters of p(x|z) cover each pixel, and E and D are as set."""
+    model = network(height, width, channels, likelihood=likelihood)
+    x = torch.rand(2, channels, height, width)
+    views = model(x, x)
+    per_channel = 1 if likelihood == "bernoulli" else 2
+    assert views.parameters.shape == (2, per_channel * channels, height, width)
+    assert views.posterior.embedding.shape == (2, 12)
+    assert views.posterior.mean.shape == views.posterior.log_variance.shape == (2, 5)
+    expected = model.decoder.expected(views.parameters)
+    assert expected.shape == x.shape
+    assert expected.min() >= 0
+    assert expected.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "weight"), [((28, 28, 1), 1.0), ((40, 33, 3), 1.0), ((28, 28, 1), 0.0)]
+)
+def test_every_parameter_gets_a_gradient(size: tuple[int, int, int], weight: float) -> None:
+    """One step of the loss reaches every weight; without invariance, all but the projection."""
+    model = network(*size)
+    first, second = torch.rand(2, 8, size[2], size[0], size[1])
+    views = model(first, second if weight else None)
+    config = ObjectiveConfig(invariance_weight=weight)
+    loss, _ = training_loss(first, views, model.likelihood, config, progress=1.0)
+    loss.backward()
+    idle = {
+        name
+        for name, value in model.named_parameters()
+        if value.grad is None or not value.grad.abs().sum() > 0
+    }
+    assert {name.split(".")[0] for name in idle} == (set() if weight else {"projection"})
+
+
+def test_the_posterior_keeps_its_variance_in_bounds() -> None:
+    """However extreme the features, exp(log variance) stays a usable number."""
+    model = network(16, 16, 1).eval()
+    with torch.no_grad():
+        model.encoder.posterior.weight.mul_(1e6)
+        log_variance = model.encoder(torch.rand(4, 1, 16, 16)).log_variance
+    assert log_variance.min() >= MIN_LOG_VARIANCE
+    assert log_variance.max() <= MAX_LOG_VARIANCE
+
+
+def test_an_embedding_does_not_depend_on_its_batch() -> None:
+    """In evaluation mode each image is encoded for itself."""
+    model = network(28, 28, 1).eval()
+    x = torch.rand(9, 1, 28, 28)
+    torch.testing.assert_close(model.encoder(x).embedding[3:4], model.encoder(x[3:4]).embedding)
+
+
+def test_the_loss_is_elbo_per_dimension_plus_weighted_invariance() -> None:
+    """loss = (distortion + weight of the rate x rate) / values + weight x InfoNCE."""
+    model = network(16, 16, 1)
+    first, second = torch.rand(2, 8, 1, 16, 16)
+    views = model(first, second)
+    config = ObjectiveConfig(invariance_weight=0.7, beta=2.0, kl_warm_up=0.5)
+    for progress, share in ((0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)):
+        loss, terms = training_loss(first, views, model.likelihood, config, progress)
+        per_value = (terms["distortion"] + 2.0 * share * terms["rate"]) / 256
+        torch.testing.assert_close(loss.detach(), per_value + 0.7 * terms["invariance"])

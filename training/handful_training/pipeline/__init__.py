@@ -1,0 +1,1 @@
+"""The stages of `handful-train`, and how they follow one another."""

@@ -1,0 +1,131 @@
+"""The commands that take a model which exists: head, evaluate, embed, promote, rollback."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from handful_bundle.bundle import Bundle
+from handful_bundle.session import Device
+from handful_training.baseline import PixelBaseline
+from handful_training.config import Config
+from handful_training.embedding import embed_parts
+from handful_training.embedding_files import check_output, write_embeddings
+from handful_training.label_choice import LabelChoice
+from handful_training.pipeline.evaluation import predict_given
+from handful_training.pipeline.inputs import read_inputs
+from handful_training.pipeline.run import BASELINE, finish, run_folder
+from handful_training.pipeline.work import work_folder
+from handful_training.progress import progress
+from handful_training.tracking import Tracker, Version, origin
+
+_log = logging.getLogger(__name__)
+
+
+def head(
+    reference: str, images: Path, choice: LabelChoice, config: Config, *, force: bool
+) -> dict[str, Any]:
+    """Fit a head for new labels on the encoder of `reference`, and register the pair."""
+    work, tracker = work_folder(), Tracker.open()
+    version, bundle = _fetch(tracker, reference, work, "cpu")
+    spec = bundle.manifest.image
+    inputs = read_inputs(images, work, choice=choice, spec=spec, minimum=1)
+    with tracker.run(version.name, title="head", tags=origin()) as parent:
+        parent.params({"encoder": f"{version.name}/{version.version}"})
+        folder = run_folder(work, version.name, parent)
+        return finish(
+            tracker,
+            parent,
+            bundle,
+            inputs,
+            config,
+            folder,
+            name=version.name,
+            seed=choice.seed,
+            force=force,
+        )
+
+
+def evaluate(
+    reference: str, images: Path, choice: LabelChoice, *, device: Device
+) -> dict[str, Any]:
+    """Score the head of `reference` on labelled images, beside the baseline of its own labels."""
+    work, tracker = work_folder(), Tracker.open()
+    version, bundle = _fetch(tracker, reference, work, device)
+    spec = bundle.manifest.image
+    inputs = read_inputs(images, work, choice=choice, spec=spec, minimum=1)
+    assert inputs.labels is not None
+    predictions = predict_given(bundle, inputs.pack, inputs.labels, _baseline(tracker, version))
+    evaluation = predictions.evaluate()
+    with tracker.run(version.name, title="evaluate", tags=origin()) as run:
+        folder = run_folder(work, version.name, run)
+        predictions.draw(folder)
+        run.params({"version": version.version})
+        run.dataset(
+            f"{version.name}-evaluation",
+            inputs.pack.content_digest,
+            source=str(images),
+            context="evaluation",
+            profile={"images": len(inputs.labels)},
+        )
+        run.metrics(evaluation.metrics())
+        run.artifacts(folder, folder="plots")
+    return {
+        "name": version.name,
+        "version": version.version,
+        "folder": str(folder),
+        **evaluation.to_json(),
+    }
+
+
+def embed(reference: str, images: Path, output: Path, *, device: Device) -> dict[str, Any]:
+    """Write the embeddings of all readable images to `output`."""
+    check_output(output)
+    work, tracker = work_folder(), Tracker.open()
+    version, bundle = _fetch(tracker, reference, work, device)
+    inputs = read_inputs(images, work, spec=bundle.manifest.image, minimum=1)
+    pack, dim = inputs.pack, bundle.manifest.embedding_dim
+    with progress(len(pack), desc="Embedding") as bar:
+
+        def parts() -> Any:
+            for part in embed_parts(bundle.encoder, pack.images):
+                yield part.embedding
+                bar.update(len(part.embedding))
+
+        write_embeddings(output, pack.keys, parts(), dim)
+    return {
+        "name": version.name,
+        "version": version.version,
+        "space": bundle.manifest.space,
+        "images": len(pack),
+        "rejected": len(pack.rejected),
+        "dim": dim,
+        "output": str(output),
+    }
+
+
+def promote(name: str, version: str) -> dict[str, Any]:
+    """Make a version the champion, without asking the gate."""
+    Tracker.open().registry.promote(name, version)
+    return {"name": name, "version": version, "promoted": True}
+
+
+def rollback(name: str) -> dict[str, Any]:
+    """Make the previous champion the champion again."""
+    return {"name": name, "version": Tracker.open().registry.rollback(name), "promoted": True}
+
+
+def _fetch(tracker: Tracker, reference: str, work: Path, device: Device) -> tuple[Version, Bundle]:
+    version = tracker.registry.resolve(reference)
+    folder = tracker.registry.download(*version, work)
+    return version, Bundle.load(folder, device=device)
+
+
+def _baseline(tracker: Tracker, version: Version) -> PixelBaseline | None:
+    """Return the baseline that was fitted on the version's own labels, if it was kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = tracker.registry.fetch_run_file(version, f"baseline/{BASELINE}", Path(folder))
+        if path is None:
+            _log.warning("%s/%s was registered without a baseline", *version)
+            return None
+        return PixelBaseline.unpack(path.read_bytes())

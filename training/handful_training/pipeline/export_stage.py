@@ -1,0 +1,103 @@
+"""Export the network, prove parity, measure the held-out ELBO and draw what it has learnt."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from handful_bundle.bundle import Bundle
+from handful_bundle.manifest import Provenance
+from handful_training import export, likelihood
+from handful_training.config import Config
+from handful_training.pack import Pack
+from handful_training.pipeline import drawings
+from handful_training.pipeline.pretrain_stage import TrainedVae
+from handful_training.pipeline.work import code_digest, file_digest, open_stage
+from handful_training.pretrain import held_out_rows
+from handful_training.tracking import Run
+from handful_training.tracking.origin import git_commit
+
+PARITY_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class ExportedVae:
+    """A bundle without a head, and what is known of it."""
+
+    bundle: Path
+    metrics: dict[str, float]  # neg_elbo_nats and its parts, on held-out images
+    plots: Path
+    skipped: bool
+
+
+def export_vae(
+    trained: TrainedVae,
+    pack: Pack,
+    config: Config,
+    work: Path,
+    run: Run,
+    *,
+    name: str,
+    seed: int,
+    force: bool,
+) -> ExportedVae:
+    """Write the bundle and its plots."""
+    stage = open_stage(
+        work,
+        "exports",
+        {
+            "checkpoint": file_digest(trained.checkpoint),
+            "name": name,
+            "code": code_digest(export, likelihood, drawings),
+        },
+        force=force or not trained.skipped,
+    )
+    folder, plots = stage.folder / "bundle", stage.folder / "plots"
+    found = stage.result()
+    if found is None:
+        shutil.rmtree(folder, ignore_errors=True)  # of an interrupted export
+        kept = held_out_rows(len(pack.images), config.optimiser.held_out)
+        real = np.array(pack.images[kept])
+        exported, parity = export.export(trained.model, real[:PARITY_IMAGES])
+        elbo = likelihood.held_out_elbo(
+            real, export.open_encoder(exported), export.open_decoder(exported)
+        )
+        metrics = {
+            "neg_elbo_nats": elbo.neg_elbo,
+            "distortion_nats": elbo.distortion,
+            "rate_nats": elbo.rate,
+            "bits_per_dimension": elbo.neg_elbo / np.log(2) / np.prod(trained.model.spec.shape),
+            "active_dimensions": len(elbo.active),
+            "export_parity": parity,
+        }
+        metrics = {key: float(value) for key, value in metrics.items()}
+        manifest, files = export.make_bundle(
+            exported,
+            real,
+            name=name,
+            metrics=metrics,
+            provenance=provenance(run, pack, seed),
+        )
+        Bundle.save(folder, manifest, files)
+        drawings.draw_vae(real, exported, elbo, plots)
+        found = {"metrics": metrics}
+        stage.finish(found)
+        skipped = False
+    else:
+        run.tags({"handful.skipped": "true"})
+        skipped = True
+    run.metrics(found["metrics"])
+    run.artifacts(plots, folder="plots")
+    return ExportedVae(folder, found["metrics"], plots, skipped)
+
+
+def provenance(run: Run, pack: Pack, seed: int) -> Provenance:
+    """Return where a bundle comes from."""
+    return Provenance(
+        run_id=run.id,
+        git=git_commit(),
+        data=pack.content_digest,
+        seed=seed,
+        versions=export.versions(),
+    )

@@ -1,0 +1,93 @@
+"""From what the user named to packed pixels and labelled rows."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from handful_bundle.manifest import ImageSpec
+from handful_training.config import ImageConfig
+from handful_training.errors import InputError
+from handful_training.image_spec import derive_spec
+from handful_training.label_choice import LabelChoice
+from handful_training.labels import Labels, read_labels
+from handful_training.pack import Pack, pack_source
+from handful_training.sources import open_source
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Images and labels, ready to learn from."""
+
+    spec: ImageSpec
+    pack: Pack
+    labels: Labels | None  # rows of the pack that the head may see
+    unused: Labels | None  # labelled rows that `--labels-per-class` left over: an honest test
+
+
+def read_inputs(
+    images: Path,
+    work: Path,
+    *,
+    choice: LabelChoice | None = None,
+    config: ImageConfig | None = None,
+    spec: ImageSpec | None = None,
+    minimum: int | None = None,
+) -> Inputs:
+    """Read images and labels, and pack the pixels once.
+
+    Args:
+        images: what IMAGES names.
+        work: where the pack goes.
+        choice: which labels.
+        config: the size to bring images to, where `spec` does not say it.
+        spec: the size that an encoder already has.
+        minimum: fewest readable images; by default what a training needs.
+
+    Raises:
+        InputError: the images or labels cannot be used; the message says what was found.
+    """
+    source = open_source(images)
+    labels = None
+    if choice is not None:
+        source, labels = read_labels(choice.spec, source, images)
+    _log.info("%s", source.summary)
+    if spec is None:
+        config = config or ImageConfig()
+        spec = derive_spec(
+            source,
+            resize=config.resize,
+            height=config.height,
+            width=config.width,
+            channels=config.channels,
+            max_side=config.max_side,
+        )
+    options = {} if minimum is None else {"minimum": minimum}
+    pack = pack_source(source, spec, work, **options)
+    unused = None
+    if labels is not None and choice is not None:
+        labels = labels.in_pack(pack)
+        if choice.per_class is not None:
+            if choice.per_class < 1:
+                raise InputError(f"--labels-per-class {choice.per_class}: choose 1 or more")
+            everything, labels = labels, labels.take(choice.per_class, choice.seed)
+            unused = _rest(everything, labels)
+        for note in labels.notes:
+            _log.warning("%s", note)
+    return Inputs(spec, pack, labels, unused)
+
+
+def _rest(everything: Labels, taken: Labels) -> Labels | None:
+    """Return the labels that were not taken, or None if all were."""
+    left = np.flatnonzero(~np.isin(everything.index, taken.index))
+    if not len(left):
+        return None
+    return Labels(
+        everything.names,
+        everything.index[left],
+        everything.target[left],
+        tuple(everything.keys[i] for i in left.tolist()),
+    )
