@@ -1,16 +1,10 @@
 """`make bench`: every figure of docs/benchmarks.md, or those that are named.
 
-python tests/benchmarks/run.py [pretraining] [answers] [memory] [accuracy]
+make bench ARGS="pretraining answers memory accuracy"
 """
 
 import argparse
-import os
 import platform
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "deploy"), str(ROOT / "tests" / "service"), str(Path(__file__).parent)]
 
 import bench_accuracy
 import bench_answers
@@ -32,7 +26,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=[])
     names = parser.parse_args().names or list(BENCHES)
-    os.chdir(ROOT)
     print(f"{platform.machine()}, {cpu_quota()} CPUs, Python {platform.python_version()}\n")
     for name in names:
         print(f"## {name}\n", flush=True)

@@ -121,14 +121,17 @@ def _train(
     seed: int,
     device: Device,
 ) -> TrainedVae:
-    with progress(100, desc="Pretraining", unit="percent") as bar:
+    total, unit = (
+        (budget.epochs, "epoch") if budget.seconds is None else (round(budget.seconds), "second")
+    )
+    with progress(total, desc="Pretraining", unit=unit) as bar:
         shown = 0
 
         def advance(share: float) -> None:
             nonlocal shown
-            percent = min(100, int(100 * share))
-            bar.update(percent - shown)
-            shown = percent
+            done = int(min(1.0, share) * (total or 0))
+            bar.update(done - shown)
+            shown = done
 
         def tell(row: Epoch) -> None:
             bar.note(f"epoch {row.epoch}: -ELBO {row.neg_elbo:.1f} nats, loss {row.loss:.3f}")

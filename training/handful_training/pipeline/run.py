@@ -146,7 +146,9 @@ def finish(
         if evaluation is not None:
             result |= evaluation.to_json()
     parent.artifacts(folder, folder="plots")
-    version = tracker.registry.register(name, root, parent, out_of_fold=out_of_fold)
+    version = tracker.registry.find(name, root)  # the same bundle is not registered twice
+    if version is None:
+        version = tracker.registry.register(name, root, parent, out_of_fold=out_of_fold)
     decision = tracker.registry.consider(name, version)
     _log.info(
         "%s version %s %s: %s",
