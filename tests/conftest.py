@@ -1,5 +1,8 @@
-"""Small but complete bundles, made with onnx alone: no training, no torch."""
+"""Small but complete bundles, made with onnx alone, and programs that CI must have."""
 
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,3 +178,18 @@ def bundle_dir_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with_decoder=False,
         name="grey",
     )
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., str]:
+    """Return the path of a program; without it CI fails and a user's machine skips."""
+
+    def find(name: str, remedy: str = "`make venv` installs it") -> str:
+        beside = Path(sys.executable).with_name(name)
+        found = str(beside) if beside.exists() else shutil.which(name)
+        if found is None:
+            message = f"{name} is not installed; {remedy}"
+            pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        return found
+
+    return find

@@ -30,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = _bundle(Path(folder) / "bundle")
         url = f"http://127.0.0.1:{PORT}"
-        command = [sys.executable, "-m", "handful_service.cli", "--model", str(root)]
+        command = [Path(sys.executable).with_name("handful-serve"), "--model", str(root)]
         with subprocess.Popen(
             [*command, "--port", str(PORT)], env=os.environ, stdout=subprocess.DEVNULL
         ) as server:

@@ -67,7 +67,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 def main() -> None:
     """Run the command line and exit with its status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatter in ("lightning_fabric", "mlflow", "alembic", "torch", "matplotlib", "onnxscript", "onnx_ir"):
+    for chatter in (
+        "lightning_fabric",
+        "mlflow",
+        "alembic",
+        "torch",
+        "matplotlib",
+        "onnxscript",
+        "onnx_ir",
+    ):
         logging.getLogger(chatter).setLevel(logging.WARNING)
     try:
         app()

@@ -63,9 +63,7 @@ def _write_npy(
         with path.open("wb") as file:
             np.save(file, np.zeros((0, dim), np.float32))
         return
-    array: Any = np.lib.format.open_memmap(
-        path, "w+", np.float32, (len(keys), dim)
-    )
+    array: Any = np.lib.format.open_memmap(path, "w+", np.float32, (len(keys), dim))
     start = 0
     for part in parts:
         array[start : start + len(part)] = part

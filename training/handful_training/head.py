@@ -76,7 +76,7 @@ def fit_head(
     features, basis = _compress((rows - mean) / scale)
 
     chosen = select(features, target, config, seed=seed)
-    model = logistic(tol=1e-6)
+    model = logistic(tol=1e-8)
     fit(model, chosen.C, features, target)
     return FittedHead(
         labels=labels,

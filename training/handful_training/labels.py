@@ -63,13 +63,13 @@ class Labels:
         counted = np.bincount(self.target, minlength=len(self.names)).tolist()
         return dict(zip(self.names, counted, strict=True))
 
-    def in_pack(self, pack: Rows) -> Self:
+    def in_pack(self, pack: Rows, *, min_classes: int = 2) -> Self:
         """Return the labels whose image could be read, by row of `pack`.
 
         Call it before `take`, so that N per class means N that can be used.
 
         Raises:
-            InputError: fewer than two classes are left.
+            InputError: fewer than `min_classes` classes are left.
         """
         rows = pack.row_of[self.index]
         kept = self._choose(np.flatnonzero(rows >= 0))
@@ -77,7 +77,7 @@ class Labels:
         if lost := len(self) - len(kept):
             note = f"{lost:,} of {len(self):,} labels dropped: their images are unreadable"
             kept = replace(kept, notes=(*kept.notes, note))
-        return _checked(kept, "after unreadable images were dropped")
+        return _checked(kept, min_classes, "after unreadable images were dropped")
 
     def take(self, per_class: int, seed: int) -> Self:
         """Draw `per_class` labels of each class; a class that has fewer keeps all, with a note.
@@ -125,7 +125,9 @@ class Labels:
 Checked = TypeVar("Checked", bound=Labels)
 
 
-def read_labels(spec: str, source: Source, images: Path) -> tuple[Source, Labels]:
+def read_labels(
+    spec: str, source: Source, images: Path, *, min_classes: int = 2
+) -> tuple[Source, Labels]:
     """Read labels in any form that `--labels` takes.
 
     Args:
@@ -133,18 +135,19 @@ def read_labels(spec: str, source: Source, images: Path) -> tuple[Source, Labels
             folders, whose images join the source; or for an idx source its labels file.
         source: what `open_source(images)` returned.
         images: what the paths in the CSV file are relative to.
+        min_classes: two to fit a classifier; to evaluate one, a single class will do.
 
     Returns:
         The source, joined with the images of a folder of class folders; and the labels, whose
         `index` counts through that source.
 
     Raises:
-        InputError: no such labels, none that matches an image, or fewer than two classes. The
-            message says what was found.
+        InputError: no such labels, none that matches an image, or fewer than `min_classes`
+            classes. The message says what was found.
     """
     source, label_of, notes = find_labels(spec, source, images)
     labels = _labels(label_of, source.keys, tuple(notes))
-    return source, _checked(labels, f"in `--labels {spec}`")
+    return source, _checked(labels, min_classes, f"in `--labels {spec}`")
 
 
 def _labels(label_of: Mapping[int, str], keys: Sequence[str], notes: tuple[str, ...]) -> Labels:
@@ -160,11 +163,11 @@ def _labels(label_of: Mapping[int, str], keys: Sequence[str], notes: tuple[str, 
     )
 
 
-def _checked(labels: Checked, when: str) -> Checked:
-    if len(labels.names) < 2:
+def _checked(labels: Checked, min_classes: int, when: str) -> Checked:
+    if len(labels.names) < min_classes:
         found = ", ".join(f"{name} ({n})" for name, n in labels.counts().items()) or "none"
         raise InputError(
-            f"classes {when}: {found}; a classifier needs labels of at least two classes"
+            f"classes {when}: {found}; labels of at least {min_classes} classes are needed"
         )
     return labels
 

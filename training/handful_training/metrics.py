@@ -98,7 +98,7 @@ def expected_calibration_error(
         ECE = sum over bins of (rows in it / n) * |accuracy - mean confidence|
 
     Naeini et al. 2015; Guo et al. 2017 (arXiv:1706.04599), eq. 3. It is biased upwards when bins
-    hold few rows: 100 rows of a perfect forecaster give some 5 %.
+    hold few rows: a perfect forecaster of 10 classes shows 10 % on 100 rows, 3 % on 1,000.
     """
     curve = reliability(probabilities, target, bins)
     return float((curve.rows * np.abs(curve.accuracy - curve.confidence)).sum() / len(target))

@@ -53,7 +53,7 @@ def evaluate(
     work, tracker = work_folder(), Tracker.open()
     version, bundle = _fetch(tracker, reference, work, device)
     spec = bundle.manifest.image
-    inputs = read_inputs(images, work, choice=choice, spec=spec, minimum=1)
+    inputs = read_inputs(images, work, choice=choice, spec=spec, minimum=1, min_classes=1)
     assert inputs.labels is not None
     predictions = predict_given(bundle, inputs.pack, inputs.labels, _baseline(tracker, version))
     evaluation = predictions.evaluate()

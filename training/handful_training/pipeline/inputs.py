@@ -8,11 +8,10 @@ import numpy as np
 
 from handful_bundle.manifest import ImageSpec
 from handful_training.config import ImageConfig
-from handful_training.errors import InputError
 from handful_training.image_spec import derive_spec
 from handful_training.label_choice import LabelChoice
 from handful_training.labels import Labels, read_labels
-from handful_training.pack import Pack, pack_source
+from handful_training.pack import MIN_IMAGES, Pack, pack_source
 from handful_training.sources import open_source
 
 _log = logging.getLogger(__name__)
@@ -35,7 +34,8 @@ def read_inputs(
     choice: LabelChoice | None = None,
     config: ImageConfig | None = None,
     spec: ImageSpec | None = None,
-    minimum: int | None = None,
+    minimum: int = MIN_IMAGES,
+    min_classes: int = 2,
 ) -> Inputs:
     """Read images and labels, and pack the pixels once.
 
@@ -46,6 +46,7 @@ def read_inputs(
         config: the size to bring images to, where `spec` does not say it.
         spec: the size that an encoder already has.
         minimum: fewest readable images; by default what a training needs.
+        min_classes: fewest classes among the labels.
 
     Raises:
         InputError: the images or labels cannot be used; the message says what was found.
@@ -53,7 +54,7 @@ def read_inputs(
     source = open_source(images)
     labels = None
     if choice is not None:
-        source, labels = read_labels(choice.spec, source, images)
+        source, labels = read_labels(choice.spec, source, images, min_classes=min_classes)
     _log.info("%s", source.summary)
     if spec is None:
         config = config or ImageConfig()
@@ -65,14 +66,11 @@ def read_inputs(
             channels=config.channels,
             max_side=config.max_side,
         )
-    options = {} if minimum is None else {"minimum": minimum}
-    pack = pack_source(source, spec, work, **options)
+    pack = pack_source(source, spec, work, minimum=minimum)
     unused = None
     if labels is not None and choice is not None:
-        labels = labels.in_pack(pack)
+        labels = labels.in_pack(pack, min_classes=min_classes)
         if choice.per_class is not None:
-            if choice.per_class < 1:
-                raise InputError(f"--labels-per-class {choice.per_class}: choose 1 or more")
             everything, labels = labels, labels.take(choice.per_class, choice.seed)
             unused = _rest(everything, labels)
         for note in labels.notes:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import threading
 import warnings
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import PercentFormatter
 
 DPI = 144
+HEADLINE = 0.58  # inches
+
+_rendering = threading.Lock()  # warning filters belong to the process, not to a thread
 INK, SOFT, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
 # Okabe & Ito 2008, "Color Universal Design", without black and with yellow last: it is faint.
@@ -18,16 +23,15 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 BLUE, VERMILION, GREEN = PALETTE[:3]
 
 
-def canvas(width: float, height: float, title: str, subtitle: str = "") -> Figure:
-    """Return an empty figure of `width` x `height` inches with a title, ready for Agg."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+def canvas(width: float, height: float, title: str, subtitle: str) -> Figure:
+    """Return an empty figure of `width` x `height` inches with a headline, ready for Agg."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    text = figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK)
-    if subtitle:
-        text.set_text(f"{title}\n")
-        figure.text(
-            0.012, 1 - 0.36 / height, subtitle, ha="left", va="top", fontsize=9, color=SOFT
-        )
+    top = HEADLINE / height
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - top))
+    left = 0.1 / width
+    figure.text(left, 1 - 0.08 / height, title, va="top", fontsize=12, weight="bold", color=INK)
+    figure.text(left, 1 - 0.34 / height, subtitle, va="top", fontsize=9, color=SOFT)
     return figure
 
 
@@ -43,12 +47,20 @@ def tidy(axes: Axes, *, grid: bool = True) -> None:
         axes.set_axisbelow(True)
 
 
+def percent(decimals: int | None = None) -> PercentFormatter:
+    """Return a formatter of fractions as "70 %"."""
+    return PercentFormatter(1, decimals=decimals, symbol=" %")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the figure to `path` as PNG, whole or not at all."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a class may be called "$5"
     data = io.BytesIO()
-    with warnings.catch_warnings():  # a name in a script without a glyph is drawn as boxes
+    with (
+        _rendering,
+        warnings.catch_warnings(),
+    ):  # a name in a script without a glyph is drawn as boxes
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

@@ -5,11 +5,20 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from handful_training import metrics
-from handful_training.plots.canvas import BLUE, FAINT, INK, SOFT, canvas, save, shorten, tidy
+from handful_training.plots.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    SOFT,
+    canvas,
+    percent,
+    save,
+    shorten,
+    tidy,
+)
 
 WITH_NUMBERS = 30  # classes up to which a cell holds its number
 WITH_NAMES = 100  # classes up to which every row bears its name
@@ -24,7 +33,7 @@ def confusion_matrix(matrix: NDArray[np.integer], names: tuple[str, ...], path: 
     K, n = len(names), int(matrix.sum())
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(2.6 + 0.46 * K, 4.8, 15))
-    accuracy = f"{np.trace(matrix) / n:.1%} of {n:,} right" if n else "no images"
+    accuracy = f"{100 * np.trace(matrix) / n:.1f} % of {n:,} right" if n else "no images"
     figure = canvas(
         side + 0.9, side + 0.5, "Confusion matrix", f"{accuracy}; colour: share of the row"
     )
@@ -44,7 +53,7 @@ def confusion_matrix(matrix: NDArray[np.integer], names: tuple[str, ...], path: 
         axes.set_yticks(places, short, fontsize=size)
     if K <= WITH_NUMBERS:
         _write_counts(axes, matrix, share, size=float(np.clip(120 / K, 5, 8.5)))
-    bar = figure.colorbar(shown, ax=axes, fraction=0.035, pad=0.02, format=PercentFormatter(1))
+    bar = figure.colorbar(shown, ax=axes, fraction=0.035, pad=0.02, format=percent())
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=SOFT)
     save(figure, path)
@@ -63,7 +72,7 @@ def _write_counts(
 def reliability(
     probabilities: NDArray[np.floating], target: NDArray[np.integer], path: Path
 ) -> None:
-    """Draw accuracy against confidence, with Wilson intervals, and how often each confidence occurs.
+    """Draw accuracy against confidence, with Wilson intervals, and how often each occurs.
 
     Args:
         probabilities: [n, K], n >= 1.
@@ -74,7 +83,7 @@ def reliability(
     ece = metrics.expected_calibration_error(probabilities, target)
     figure = canvas(
         5.4, 6.0, "Reliability",
-        f"expected calibration error {ece:.1%} over {len(target):,} images; bars: 95 % intervals",
+        f"calibration error {100 * ece:.1f} % over {len(target):,} images; bars: 95 % intervals",
     )  # fmt: skip
     upper, lower = figure.subplots(2, 1, height_ratios=[3.2, 1], sharex=True)
     filled = curve.rows > 0
@@ -87,7 +96,7 @@ def reliability(
     low, high = np.array(bounds).T
     error = np.maximum(0, [accuracy - low, high - accuracy])
     upper.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-    upper.text(0.03, 0.06, "as confident as right", fontsize=8.5, color=SOFT, rotation=0)
+    upper.text(0.99, 0.02, "dashed: as right as confident", fontsize=8.5, color=SOFT, ha="right")
     upper.errorbar(
         confidence, accuracy, yerr=error, color=BLUE, linewidth=1.6, elinewidth=1, marker="o",
         markersize=4.5,
@@ -104,6 +113,6 @@ def reliability(
     lower.set_xlim(-0.01, 1.01)
     for axes in (upper, lower):
         tidy(axes)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(percent(0))
+    lower.xaxis.set_major_formatter(percent(0))
     save(figure, path)

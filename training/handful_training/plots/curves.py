@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from handful_training.likelihood import ACTIVE_NATS
 from handful_training.plots.canvas import BLUE, FAINT, INK, SOFT, canvas, save, tidy
 
 PANELS = (
@@ -16,7 +17,6 @@ PANELS = (
     ("invariance", "Invariance loss, InfoNCE", "nats"),
 )
 MAX_BARS = 256
-ACTIVE_NATS = 0.01  # Burda et al. 2016 call a unit active by variance; by KL it is comparable
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:

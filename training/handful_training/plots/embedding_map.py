@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from handful_training.plots.canvas import FAINT, INK, PALETTE, SOFT, canvas, save, shorten
+from handful_training.plots.canvas import FAINT, INK, PALETTE, canvas, save, shorten
 
 MAX_POINTS = 2500  # t-SNE takes some 10 s for them on one core
 FEWEST_FOR_TSNE = 50
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MAX_WRITTEN = 25  # classes whose names stand on the map itself
 MAX_NAMED = len(PALETTE) * len(MARKERS)  # classes that colour and marker can tell apart
 
 
@@ -53,7 +54,8 @@ def embedding_map(
         spine.set_color(FAINT)
     axes.set_aspect("equal", adjustable="datalim")
     grey = classes < 0
-    axes.scatter(*plane[grey].T, s=7, color="#c4c4c4", linewidths=0, label="unlabelled")
+    if grey.any():
+        axes.scatter(*plane[grey].T, s=7, color="#c4c4c4", linewidths=0, label="unlabelled")
     if labelled:
         _draw_classes(axes, plane, classes, names or ())
         handles, labels = axes.get_legend_handles_labels()
@@ -81,7 +83,9 @@ def project(embedding: NDArray[np.floating], *, seed: int = 0) -> tuple[NDArray[
         width = max(0, 2 - components.shape[1])
         return np.pad(components, ((0, 0), (0, width)))[:, :2], "PCA"
     tsne = TSNE(perplexity=min(30, len(rows) / 4), init="pca", max_iter=500, random_state=seed)
-    return tsne.fit_transform(components).astype(np.float64), "t-SNE of 50 principal components"
+    return tsne.fit_transform(components).astype(
+        np.float64
+    ), f"t-SNE of {count} principal components"
 
 
 def _choose(classes: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -103,12 +107,28 @@ def _draw_classes(
             continue
         colour, marker = styles[k % len(styles)]
         axes.scatter(
-            *points.T, s=size, color=colour, marker=marker, linewidths=0.4, edgecolors="white",
+            *points.T, s=size, color=colour, marker=marker, linewidths=size / 60, edgecolors=INK,
             label=shorten(name), zorder=2,
         )  # fmt: skip
-        if len(names) <= 25:
-            axes.text(
-                *np.median(points, axis=0), shorten(name, 18), fontsize=9, fontweight="bold",
-                color=INK, ha="center", va="center", zorder=3,
-                path_effects=[withStroke(linewidth=2.6, foreground="white", alpha=0.85)],
-            )  # fmt: skip
+    if len(names) <= MAX_WRITTEN:
+        _write_names(axes, plane, classes, names)
+
+
+def _write_names(
+    axes: Axes, plane: NDArray[np.float64], classes: NDArray[np.int64], names: tuple[str, ...]
+) -> None:
+    """Write each class's name at its median, moved up where another stands already."""
+    span = np.ptp(plane, axis=0).max()
+    present = np.unique(classes[classes >= 0])
+    medians = np.array([np.median(plane[classes == k], axis=0) for k in present])
+    placed: list[tuple[float, float]] = []
+    for i in np.argsort(medians[:, 1], kind="stable"):
+        x, y = medians[i]
+        while any(abs(x - u) < 0.14 * span and abs(y - v) < 0.025 * span for u, v in placed):
+            y += 0.005 * span
+        placed.append((x, y))
+        axes.text(
+            x, y, shorten(names[present[i]], 18), fontsize=9, fontweight="bold", color=INK,
+            ha="center", va="center", zorder=3,
+            path_effects=[withStroke(linewidth=2.6, foreground="white", alpha=0.85)],
+        )  # fmt: skip

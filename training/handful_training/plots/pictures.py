@@ -26,7 +26,7 @@ def reconstructions(
     bands = -(-len(images) // columns)
     width = max(4.6, 0.85 * columns + 1.2)
     aspect = images.shape[1] / images.shape[2]
-    height = 0.8 + bands * (2 * aspect + 0.25) * (width - 1.2) / columns
+    height = 0.75 + bands * (2 * aspect + 0.25) * (width - 1.2) / columns
     figure = canvas(
         width, height, "Reconstructions", "each image, and below it decode(posterior mean)"
     )
@@ -45,7 +45,7 @@ def samples(images: NDArray[np.uint8], path: Path) -> None:
     rows = -(-len(images) // columns)
     shape = (rows, columns, *images.shape[1:])
     width = max(4.6, 0.62 * columns)
-    height = 0.75 + width * rows * images.shape[1] / (columns * images.shape[2])
+    height = 0.65 + width * rows * images.shape[1] / (columns * images.shape[2])
     figure = canvas(width, height, "Samples", "decode(z), z drawn from the prior N(0, I)")
     _show(figure.subplots(), _fill(images, rows * columns).reshape(shape))
     save(figure, path)
@@ -71,7 +71,7 @@ def traversals(
     rows, steps = images.shape[:2]
     values = np.linspace(-3, 3, steps) if values is None else values
     width = max(5.0, 0.62 * steps + 1.4)
-    height = 1.2 + rows * (width - 1.4) / steps * images.shape[2] / images.shape[3]
+    height = 1.15 + rows * (width - 1.4) / steps * images.shape[2] / images.shape[3]
     figure = canvas(
         width, height, "Latent traversals", "one dimension varied per row, the others held fixed"
     )
