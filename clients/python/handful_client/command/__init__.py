@@ -1,0 +1,1 @@
+"""The parts of the command `handful`: finding files, writing tables, telling progress."""

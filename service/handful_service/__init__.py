@@ -1,0 +1,1 @@
+"""Serves a bundle over HTTP: bytes → pixels → batch → encoder → embedding → head → answer."""

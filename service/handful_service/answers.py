@@ -1,0 +1,109 @@
+"""Results → the bytes of an answer: JSON, npy or PNG."""
+
+import base64
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from handful_bundle.pixels import encode_png
+from handful_service import npy
+from handful_service.decoding import DecodePool
+from handful_service.errors import ServiceError, item_error
+from handful_service.metrics import Metrics
+from handful_service.pipeline import Results
+from handful_service.serving import Served
+
+PNG = "image/png"
+JSON = "application/json"
+_INLINE_NUMBERS = 2**14  # writing fewer numbers is quicker than handing them to a thread
+
+Value = TypeVar("Value")
+
+
+def asks_for(request: Request, media_type: str) -> bool:
+    """Whether the Accept header names `media_type` itself, with a weight above zero."""
+    for entry in ",".join(request.headers.getlist("accept")).split(","):
+        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
+        if kind == media_type:
+            return not any(p.replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+                           for p in parameters)  # fmt: skip
+    return False
+
+
+def model_ref(served: Served) -> dict[str, str]:
+    """Return the `model` of an answer."""
+    return {"name": served.name, "version": served.version, "space": served.space}
+
+
+def error_list(results: Results) -> list[dict[str, Any]]:
+    """Return the `errors` of an answer."""
+    return [item_error(index, results.errors[index]) for index in sorted(results.errors)]
+
+
+def place(results: Results, values: list[Value]) -> list[Value | None]:
+    """Return one entry per item: its value, or None where the item failed."""
+    if not results.errors:
+        return list(values)
+    out: list[Value | None] = [None] * results.count
+    for index, value in zip(results.index.tolist(), values, strict=True):
+        out[index] = value
+    return out
+
+
+def settle(results: Results, metrics: Metrics, *, single: bool, all_or_nothing: bool) -> None:
+    """Count the items, and fail the request where its answer has no place for their errors.
+
+    Args:
+        results: of the request.
+        metrics: counts the items.
+        single: one raw image: its error is the request's.
+        all_or_nothing: the answer is an array or an image.
+
+    Raises:
+        ServiceError: an item failed and must fail the request.
+    """
+    metrics.images.labels("ok").inc(len(results.index))
+    for error in results.errors.values():
+        metrics.images.labels(error.code).inc()
+    if not results.errors:
+        return
+    if single:
+        raise results.errors[0]
+    if all_or_nothing:
+        first = min(results.errors)
+        raise ServiceError(
+            "items_failed",
+            f"{len(results.errors)} of {results.count} items failed, the first at {first}; leave "
+            "them out, or ask for application/json.",
+            errors=error_list(results),
+        )
+
+
+async def json_response(pool: DecodePool, numbers: int, content: Callable[[], Any]) -> Response:
+    """Return `content()` as JSON, written in a thread if it holds many `numbers`."""
+
+    def write() -> bytes:
+        return to_json(content())
+
+    body = write() if numbers < _INLINE_NUMBERS else await pool.run(write)
+    return Response(body, media_type=JSON)
+
+
+async def npy_response(pool: DecodePool, array: NDArray[Any]) -> Response:
+    """Return `array` as a .npy file."""
+    return Response(await pool.run(lambda: npy.write_npy(array)), media_type=npy.MEDIA_TYPE)
+
+
+async def png_files(pool: DecodePool, images: NDArray[np.uint8]) -> list[bytes]:
+    """Return each of `images`, [n, H, W, C], as a PNG file."""
+    return await pool.run(lambda: [encode_png(image) for image in images])
+
+
+def in_base64(files: list[bytes]) -> list[str]:
+    """Return each file in base64."""
+    return [base64.b64encode(file).decode("ascii") for file in files]

@@ -1,0 +1,113 @@
+"""Puts the parts together: settings → app. Imports neither mlflow nor any training library."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from handful_bundle.bundle import Bundle
+from handful_bundle.session import cpu_quota
+from handful_service.body import BodyGuard
+from handful_service.cache import Cache
+from handful_service.context import context_of
+from handful_service.envelope import Envelope, problem_response
+from handful_service.errors import ServiceError
+from handful_service.loading import Loader
+from handful_service.metrics import Metrics
+from handful_service.openapi import complete
+from handful_service.pipeline import Pipeline
+from handful_service.readiness import Readiness
+from handful_service.registry import Reference, Registry
+from handful_service.routes import routers
+from handful_service.serving import Models, Served, manifest_version
+from handful_service.settings import Settings
+from handful_service.watcher import Watcher
+
+_BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
+
+
+def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -> FastAPI:
+    """Return the service.
+
+    Args:
+        settings: by default read from the environment.
+        bundle: an open bundle to serve; by default `settings.model` says which.
+    """
+    settings = settings or Settings()
+    metrics, models = Metrics(), Models()
+    pipeline = Pipeline(settings, models, metrics, settings.decode_threads or cpu_quota())
+    metrics.watch(pipeline.backlog)
+    readiness = Readiness(pipeline, metrics)
+    loader = Loader(settings, models, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        watcher = None
+        if bundle is not None:
+            await asyncio.to_thread(loader.put, Served(bundle, manifest_version(bundle)))
+        elif settings.from_registry:
+            registry = Registry(Reference.parse(settings.model))
+            cache = Cache(settings.cache)
+            watcher = Watcher(registry, cache, loader, models, metrics, settings.poll_seconds)
+            watcher.start()
+        else:
+            await asyncio.to_thread(loader.load, Path(settings.model))
+        pipeline.start()
+        readiness.drain_on_sigterm(settings.drain_seconds)
+        try:
+            yield
+        finally:
+            if watcher is not None:
+                watcher.close()
+            pipeline.close()
+
+    app = FastAPI(
+        title="Handful",
+        summary="Embeds and classifies images.",
+        version=version("handful"),
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        redoc_url=None,
+        # The last two are the codes of Starlette's own refusals, outside of any route.
+        exception_handlers={
+            HTTPException: _http_exception,
+            RequestValidationError: _invalid_parameter,
+        },
+    )
+    app.state.pipeline = pipeline
+    app.state.readiness = readiness
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(BodyGuard, settings=settings, metrics=metrics)
+    app.add_middleware(Envelope, pipeline=pipeline)  # added last, so outermost
+    app.openapi = lambda: complete(app)  # type: ignore[method-assign]  # FastAPI's documented seam
+    return app
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    details = {
+        404: "GET /docs lists the routes.",
+        405: "The Allow header lists the methods.",
+    }
+    code = _BY_STATUS.get(error.status_code, "bad_request")
+    refusal = ServiceError(
+        code,
+        details.get(error.status_code, "The request cannot be understood."),
+        headers=dict(error.headers or {}),
+    )
+    return problem_response(refusal, context_of(request.scope).request_id)
+
+
+async def _invalid_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]  # pydantic's message names what is allowed, not what was sent
+    place = ".".join(str(part) for part in first["loc"])
+    refusal = ServiceError("parameter_invalid", f"{place}: {first['msg']}.")
+    return problem_response(refusal, context_of(request.scope).request_id)

@@ -1,0 +1,239 @@
+"""Turn concurrent requests into batches. Knows no HTTP, images or ONNX."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
+
+Columns = tuple[NDArray[Any], ...]
+Lane = Callable[[NDArray[Any]], Columns]
+"""What rows run through: [n, ...] → columns of n rows each. Only rows of equal lanes mix."""
+
+
+class Answer(NamedTuple):
+    """What a lane said of one request's rows."""
+
+    columns: Columns  # each [n, ...], in the order of the rows
+    waited: float  # seconds before the first row ran
+    ran: float  # seconds of the batches that its rows were in
+
+
+class Observer(Protocol):
+    """Is told what the dispatcher does, from the dispatcher's thread."""
+
+    def batch_ran(self, rows: int, seconds: float) -> None:
+        """`rows` ran through a lane in one batch."""
+
+    def rows_dropped(self, rows: int) -> None:
+        """`rows` were not run, because nobody waits for them any more."""
+
+
+class _Work:
+    """Rows of one request on their way."""
+
+    def __init__(self, lane: Lane, rows: NDArray[Any], reply: "asyncio.Future[Answer]") -> None:
+        self.lane = lane
+        self.rows = rows
+        self.reply = reply
+        self.taken = 0  # rows that went into a batch
+        self.parts: list[Columns] = []
+        self.queued_at = time.perf_counter()
+        self.waited = 0.0
+        self.ran = 0.0
+        self.error: Exception | None = None
+
+    @property
+    def left(self) -> int:
+        return len(self.rows) - self.taken
+
+    @property
+    def unwanted(self) -> bool:
+        return self.error is not None or self.reply.done()
+
+
+class _Slice(NamedTuple):
+    work: _Work
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        return self.work.rows[self.start : self.stop]
+
+
+class MicroBatcher:
+    """Answers requests by running their rows together, in one dispatcher thread.
+
+    There is no timer. While one batch runs, rows queue; when it returns, whatever waits becomes
+    the next batch. An idle service therefore adds no delay, and a busy one fills its batches by
+    itself. Requests take turns: each gives at most a quarter of a batch per round, so a large
+    one fills what small ones leave free and never holds them up for more than a batch.
+
+    The queue is bounded by the `Backlog`, which every request enters before it comes here.
+
+    Args:
+        max_rows: rows of one batch.
+        observer: is told about batches and dropped rows.
+    """
+
+    def __init__(self, *, max_rows: int, observer: Observer) -> None:
+        self._max_rows = max_rows
+        self._turn = max(1, max_rows // 4)
+        self._observer = observer
+        self._queue: deque[_Work] = deque()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._running_since: float | None = None
+        self._rate = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Start the dispatcher. Answers arrive in the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the batch that runs now; whatever still waits is cancelled.
+
+        Call it in the event loop that `start` was called in.
+        """
+        with self._wake:
+            self._closed = True
+            for work in self._queue:
+                work.reply.cancel()
+            self._queue.clear()
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def alive(self, stall_seconds: float) -> bool:
+        """Whether the dispatcher runs and no batch has run for longer than `stall_seconds`."""
+        since = self._running_since
+        return self._thread.is_alive() and (
+            since is None or time.perf_counter() - since < stall_seconds
+        )
+
+    @property
+    def rows_per_second(self) -> float:
+        """Recent throughput of the lanes, smoothed; 0 before the first batch."""
+        return self._rate
+
+    def submit(self, lane: Lane, rows: NDArray[Any]) -> "asyncio.Future[Answer]":
+        """Queue `rows`, [n, ...] with n >= 1, for `lane`. Cancelling the future abandons them.
+
+        The future fails with what the lane raised for these rows alone: when a batch of several
+        requests fails, each request's share is run once more by itself.
+        """
+        assert self._loop is not None, "start() comes first"
+        reply: asyncio.Future[Answer] = self._loop.create_future()
+        with self._wake:
+            if self._closed:
+                reply.cancel()
+            else:
+                self._queue.append(_Work(lane, rows, reply))
+                self._wake.notify()
+        return reply
+
+    def _serve(self) -> None:
+        while True:
+            with self._wake:
+                while not self._queue and not self._closed:
+                    self._wake.wait()
+                if self._closed:
+                    return
+                batch = self._next_batch()
+            if batch:
+                self._run(batch)
+
+    def _next_batch(self) -> list[_Slice]:
+        """Take rows in turns until the batch is full or nothing of its lane waits."""
+        stops: dict[_Work, tuple[int, int]] = {}
+        other_lanes: list[_Work] = []
+        lane: Lane | None = None
+        room = self._max_rows
+        while self._queue and room:
+            work = self._queue.popleft()
+            if work.unwanted:  # abandoned before its turn: do not pay for it
+                self._observer.rows_dropped(work.left)
+                continue
+            if lane is None:
+                lane = work.lane
+            elif work.lane != lane:
+                other_lanes.append(work)
+                continue
+            start, stop = stops.get(work, (work.taken, work.taken))
+            count = min(self._turn, work.left, room)
+            work.taken += count
+            room -= count
+            stops[work] = (start, stop + count)
+            if work.left:
+                self._queue.append(work)
+        self._queue.extendleft(reversed(other_lanes))  # they are older than who came round again
+        return [_Slice(work, start, stop) for work, (start, stop) in stops.items()]
+
+    def _run(self, batch: list[_Slice]) -> None:
+        started = self._running_since = time.perf_counter()
+        for piece in batch:
+            if piece.start == 0:
+                piece.work.waited = started - piece.work.queued_at
+        try:
+            self._run_together(batch)
+        except Exception as error:  # noqa: BLE001 - the dispatcher outlives any batch
+            if len(batch) == 1:
+                batch[0].work.error = error
+            else:  # who is poisonous? the others must not suffer
+                self._run_apart(batch)
+        seconds = time.perf_counter() - started
+        self._running_since = None
+        rows = sum(piece.stop - piece.start for piece in batch)
+        self._rate += 0.2 * (rows / max(seconds, 1e-6) - self._rate)
+        self._observer.batch_ran(rows, seconds)
+        for piece in batch:
+            piece.work.ran += seconds
+        done = [piece.work for piece in batch if piece.work.error or not piece.work.left]
+        if done and self._loop is not None:
+            self._loop.call_soon_threadsafe(_deliver, done)
+
+    def _run_together(self, batch: list[_Slice]) -> None:
+        rows = batch[0].rows if len(batch) == 1 else np.concatenate([piece.rows for piece in batch])
+        columns = batch[0].work.lane(rows)
+        if any(len(column) != len(rows) for column in columns):
+            raise RuntimeError("a lane gave back another number of rows than it was given")
+        offset = 0
+        for piece in batch:
+            end = offset + piece.stop - piece.start
+            piece.work.parts.append(tuple(column[offset:end] for column in columns))
+            offset = end
+
+    def _run_apart(self, batch: list[_Slice]) -> None:
+        _log.warning("a batch of %d requests failed; running each by itself", len(batch))
+        for piece in batch:
+            try:
+                self._run_together([piece])
+            except Exception as error:  # noqa: BLE001 - told to the request that it belongs to
+                piece.work.error = error
+
+
+def _deliver(done: list[_Work]) -> None:
+    """Hand out answers, in the event loop."""
+    for work in done:
+        if work.reply.done():  # the client hung up meanwhile
+            continue
+        if work.error is not None:
+            work.reply.set_exception(work.error)
+            continue
+        columns = (
+            work.parts[0]
+            if len(work.parts) == 1
+            else tuple(np.concatenate(column) for column in zip(*work.parts, strict=True))
+        )
+        work.reply.set_result(Answer(columns, work.waited, work.ran))

@@ -1,0 +1,113 @@
+"""How a body comes in: bounded in size and time, uncompressed, from a client that still waits.
+
+Plain ASGI. Once the body is whole, one task listens for the client hanging up and then cancels
+the request, so that what waits in a queue is not computed.
+"""
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from handful_service.context import RequestContext, context_of
+from handful_service.errors import ServiceError
+from handful_service.metrics import Metrics
+from handful_service.settings import Settings
+
+
+class BodyGuard:
+    """Bounds bodies and notices clients that are gone."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI has it."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        self._check_headers(Headers(scope=scope))
+        incoming = _Incoming(receive, context_of(scope), self._settings)
+        try:
+            await self._app(scope, incoming, send)
+        except ClientDisconnect:  # before the body was whole
+            self._metrics.abandoned.inc()
+        except asyncio.CancelledError:
+            if not incoming.client_gone:
+                raise  # the server itself stops
+            self._metrics.abandoned.inc()
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+        finally:
+            incoming.close()
+
+    def _check_headers(self, headers: Headers) -> None:
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise ServiceError(
+                "body_compressed", "Send the body without Content-Encoding; images are small as is."
+            )
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > self._settings.max_body_bytes:
+            raise _too_large(self._settings)
+
+
+class _Incoming:
+    """The `receive` of one request."""
+
+    def __init__(self, receive: Receive, context: RequestContext, settings: Settings) -> None:
+        self._receive = receive
+        self._context = context
+        self._settings = settings
+        self._received = 0
+        self._deadline = asyncio.get_running_loop().time() + settings.body_seconds
+        self._listener: asyncio.Task[Message] | None = None
+        self._request = asyncio.current_task()
+        self.client_gone = False
+
+    async def __call__(self) -> Message:
+        if self._listener is not None:  # the body is whole: only the end can follow
+            return await asyncio.shield(self._listener)
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise ServiceError(
+                "body_timeout",
+                f"The body did not arrive within {self._settings.body_seconds:g} s.",
+                headers={"Connection": "close"},
+            ) from None
+        if message["type"] == "http.request":
+            self._count(len(message.get("body", b"")))
+            if not message.get("more_body", False):
+                self._listener = asyncio.create_task(self._listen())
+        return message
+
+    def close(self) -> None:
+        """The answer is sent, or will never be."""
+        if self._listener is not None:
+            self._listener.cancel()
+
+    def _count(self, size: int) -> None:
+        self._received += size
+        if self._received > self._settings.max_body_bytes:
+            raise _too_large(self._settings)
+        self._context.entry.hold(size=size)
+
+    async def _listen(self) -> Message:
+        message = await self._receive()
+        # uvicorn says "disconnect" also after a complete answer.
+        if self._context.status == 0 and self._request is not None:
+            self.client_gone = True
+            self._request.cancel()
+        return message
+
+
+def _too_large(settings: Settings) -> ServiceError:
+    return ServiceError(
+        "body_too_large",
+        f"A body has at most {settings.max_body_bytes} bytes; send several requests.",
+    )

@@ -1,0 +1,59 @@
+"""What is known of one request while it is answered: carried in the ASGI scope."""
+
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from handful_service.backlog import Entry
+from handful_service.serving import Served
+
+_KEY = "handful.context"
+
+
+@dataclass
+class RequestContext:
+    """One request: its id, what it holds, which model answers it, where its time goes."""
+
+    request_id: str
+    entry: Entry
+    started: float = field(default_factory=time.perf_counter)
+    served: Served | None = None  # the model that the request leases
+    status: int = 0  # of the response, once it has started
+    images: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)  # phase → seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request began."""
+        return time.perf_counter() - self.started
+
+    def spent(self, phase: str, seconds: float) -> None:
+        """Add `seconds` to `phase` (read, decode, queue, model, write)."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time the block as `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent(name, time.perf_counter() - started)
+
+    def server_timing(self) -> str:
+        """Return the value of the Server-Timing header (W3C), in milliseconds."""
+        phases = [*self.seconds.items(), ("total", self.elapsed)]
+        return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in phases)
+
+
+def attach(scope: MutableMapping[str, Any], context: RequestContext) -> None:
+    """Put `context` where `context_of` finds it."""
+    scope[_KEY] = context
+
+
+def context_of(scope: MutableMapping[str, Any]) -> RequestContext:
+    """Return the context of the request in `scope`."""
+    context: RequestContext = scope[_KEY]
+    return context

@@ -1,0 +1,99 @@
+"""Bytes → pixels, in a bounded pool of threads beside the event loop.
+
+The codecs release the GIL. Work that nobody waits for any more is not begun.
+"""
+
+import asyncio
+import functools
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handful_bundle import pixels
+from handful_bundle.errors import ImageError
+from handful_bundle.manifest import ImageSpec
+from handful_service.errors import ServiceError
+
+_log = logging.getLogger(__name__)
+_PIECE = 8  # images that one thread takes at a time: single images wait for no more than these
+
+Value = TypeVar("Value")
+
+
+class EncodedImage(NamedTuple):
+    """One image as it was sent."""
+
+    data: bytes
+    media_type: str | None  # as declared; None: told from the bytes
+
+
+Upload = EncodedImage | ServiceError
+"""One item of a request: an image, or why there is none."""
+
+Decoded = NDArray[np.uint8] | ServiceError
+"""One item decoded: pixels [H, W, C], or why there are none."""
+
+
+class DecodePool:
+    """Runs what would block the event loop.
+
+    Args:
+        threads: how many run at once.
+        max_pixels: pixels of one image before resizing; a header that announces more is refused.
+        dropped: is told how many images were not decoded because their request was abandoned.
+    """
+
+    def __init__(self, threads: int, max_pixels: int, dropped: Callable[[int], None]) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._max_pixels = max_pixels
+        self._dropped = dropped
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, function: Callable[[], Value]) -> Value:
+        """Return `function()`, run in the pool; not begun once the caller is cancelled."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+    async def decode(self, uploads: Sequence[Upload], spec: ImageSpec) -> list[Decoded]:
+        """Return the pixels or the error of each upload, in their order."""
+        abandoned = threading.Event()
+        finished: list[None] = []  # one entry per upload; appending is atomic
+
+        def piece(start: int) -> list[Decoded]:
+            out: list[Decoded] = []
+            for upload in uploads[start : start + _PIECE]:
+                if abandoned.is_set():
+                    break
+                out.append(self._decode(upload, spec))
+                finished.append(None)
+            return out
+
+        pieces = [
+            self.run(functools.partial(piece, start)) for start in range(0, len(uploads), _PIECE)
+        ]
+        try:
+            return [item for part in await asyncio.gather(*pieces) for item in part]
+        except asyncio.CancelledError:
+            abandoned.set()
+            self._dropped(len(uploads) - len(finished))
+            raise
+
+    def _decode(self, upload: Upload, spec: ImageSpec) -> Decoded:
+        if isinstance(upload, ServiceError):
+            return upload
+        try:
+            return pixels.decode(
+                upload.data, spec, media_type=upload.media_type, max_pixels=self._max_pixels
+            )
+        except ImageError as error:
+            return ServiceError.of_image(error)
+        except Exception:  # noqa: BLE001 - a codec's own failure concerns this image only
+            _log.exception("a decoder failed in a way that pixels.py does not know")
+            return ServiceError("image_unreadable", "The image cannot be decoded.")

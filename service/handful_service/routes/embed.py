@@ -1,0 +1,67 @@
+"""`POST /embed`: images → embeddings."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Query, Response
+
+from handful_service import answers, npy
+from handful_service.inputs import Images
+from handful_service.openapi import WITH_IMAGES, also, images_body, problems
+from handful_service.routes.dependencies import CallDep
+from handful_service.schemas import EmbedResponse
+
+router = APIRouter(tags=["inference"])
+
+_EMBEDDING, _MEAN, _LOG_VARIANCE = range(3)  # columns of `Served.encode`
+
+
+@router.post(
+    "/embed",
+    summary="Embed images",
+    response_model=EmbedResponse,
+    responses={
+        **also("Embeddings; with `Accept: application/x-npy` float32 [N, E].", npy.MEDIA_TYPE),
+        **problems(*WITH_IMAGES, "parameter_invalid"),
+    },
+    openapi_extra=images_body(),
+)
+async def embed(
+    call: CallDep,
+    space: Annotated[
+        Literal["embedding", "latent"],
+        Query(description="`latent`: the mean of q(z|x) instead, and its log variance"),
+    ] = "embedding",
+) -> Response:
+    """Return one embedding per image, in their order."""
+    pipeline, context = call.pipeline, call.context
+    with pipeline.lease(context) as served:
+        taken = await call.reader.images(served.bundle.manifest.image)
+        results = await pipeline.images(context, served, taken, served.encode)
+        latent = space == "latent"
+        used = (_MEAN, _LOG_VARIANCE) if latent else (_EMBEDDING,)
+        if results.columns:
+            results.reject_nonfinite(*used)
+        as_npy = answers.asks_for(call.request, npy.MEDIA_TYPE)
+        single = isinstance(taken, Images) and taken.single
+        answers.settle(results, pipeline.metrics, single=single, all_or_nothing=as_npy)
+        manifest = served.bundle.manifest
+        dim = manifest.latent_dim if latent else manifest.embedding_dim
+        columns = [results.columns[column] for column in used] if results.columns else [
+            np.empty((0, dim), np.float32) for _ in used
+        ]  # fmt: skip
+        if as_npy:
+            return await answers.npy_response(pipeline.pool, columns[0])
+
+        def content() -> dict[str, Any]:
+            body: dict[str, Any] = {
+                "model": answers.model_ref(served),
+                "dim": dim,
+                "embeddings": answers.place(results, columns[0].tolist()),
+            }
+            if latent:
+                body["log_variance"] = answers.place(results, columns[1].tolist())
+            body["errors"] = answers.error_list(results)
+            return body
+
+        return await answers.json_response(pipeline.pool, columns[0].size, content)

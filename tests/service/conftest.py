@@ -1,0 +1,159 @@
+"""Real `handful-serve` processes on real sockets, and pictures to send them."""
+
+import importlib.util
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+SERVE = Path(sys.executable).with_name("handful-serve")
+PATIENCE = 60.0  # seconds that a busy machine may take
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        ours = {k: v for k, v in os.environ.items() if not k.startswith(("HANDFUL_", "MLFLOW_"))}
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [SERVE, "--port", "0", *arguments],
+                env={**ours, "OMP_NUM_THREADS": "1", **environment},
+                stderr=stderr,
+            )
+        self.url = self._url()
+        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE)
+
+    def _url(self) -> str:
+        self.wait_until(lambda: re.search(r"listening on (http://\S+)", self.logged()) is not None)
+        found = re.search(r"listening on (http://[\w.:]+)", self.logged())
+        assert found is not None
+        return found[1]
+
+    def logged(self) -> str:
+        return self.log.read_text()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert self.process.poll() is None, f"the server has ended:\n{self.logged()}"
+            assert time.monotonic() < deadline, f"in vain:\n{self.logged()}"
+            time.sleep(0.02)
+
+    def status(self, path: str) -> int:
+        try:
+            return self.client.get(path).status_code
+        except httpx.TransportError:
+            return 0
+
+    def wait_ready(self) -> "Server":
+        self.wait_until(lambda: self.status("/readyz") == 200)
+        return self
+
+    def metric(self, name: str) -> float:
+        """The sum of all series of `name`; with labels, the one series."""
+        values = [
+            float(line.rsplit(" ", 1)[1])
+            for line in self.client.get("/metrics").text.splitlines()
+            if line.startswith((f"{name} ", f"{name}{{"))
+        ]
+        assert values, f"no metric {name}"
+        return sum(values)
+
+    def stop(self) -> int:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def serve_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Start servers that live until the tests end."""
+    yield from _serve(tmp_path_factory)
+
+
+@pytest.fixture
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Start servers that live until the test ends."""
+    yield from _serve(tmp_path_factory)
+
+
+def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    servers: list[Server] = []
+
+    def start(model: str | Path, *arguments: str, **environment: str) -> Server:
+        folder = tmp_path_factory.mktemp("server")
+        server = Server(["--model", str(model), *arguments], environment, folder / "stderr.log")
+        servers.append(server)
+        return server
+
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(serve_session: Serve, bundle_dir: Path) -> Server:
+    """A server of the complete small bundle; its tests change nothing in it."""
+    return serve_session(bundle_dir).wait_ready()
+
+
+@pytest.fixture(scope="session")
+def grey_server(serve_session: Serve, bundle_dir_grey: Path) -> Server:
+    """A server of a bundle that has neither head nor decoder."""
+    return serve_session(bundle_dir_grey).wait_ready()
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """A function that returns the file of a random picture."""
+
+    def draw(
+        seed: int = 0, kind: str = "JPEG", width: int = 40, height: int = 30, mode: str = "RGB"
+    ) -> bytes:
+        shape = (height, width, 3) if mode == "RGB" else (height, width)
+        pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, kind)
+        return buffer.getvalue()
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def slow_picture() -> bytes:
+    """A PNG of 16 megapixels: a small file that takes long to decode."""
+    buffer = io.BytesIO()
+    Image.new("L", (4000, 4000), 7).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def mixed_load() -> ModuleType:
+    """The load driver beside this file."""
+    path = Path(__file__).with_name("mixed_load.py")
+    spec = importlib.util.spec_from_file_location("mixed_load", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mixed_load"] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,139 @@
+"""Overload, clients that hang up, deadlines: refused or dropped, never computed."""
+
+import base64
+import socket
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+PNG = {"Content-Type": "image/png"}
+# One decoder thread and small bounds, so that a handful of slow images fills the service.
+SMALL = {"HANDFUL_DECODE_THREADS": "1", "HANDFUL_MAX_BATCH": "1", "HANDFUL_QUEUE_ROWS": "4"}
+
+
+def embed_slowly(server: Any, slow_picture: bytes, count: int) -> tuple[threading.Thread, list]:
+    """Send `count` images that take long to decode; return the thread and where its answer goes."""
+    answers: list[httpx.Response] = []
+    body = {"images": [base64.b64encode(slow_picture).decode()] * count}
+
+    def send() -> None:
+        answers.append(httpx.post(f"{server.url}/embed", json=body, timeout=120))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    server.wait_until(lambda: server.metric("handful_queue_rows") > 0)
+    return thread, answers
+
+
+def test_full_queue_refuses_at_once(serve, bundle_dir, slow_picture, picture) -> None:
+    """When the queue is full a request is 503 with Retry-After and nothing of it is computed; what
+    was accepted is answered, and then there is room again.
+    """
+    server = serve(bundle_dir, **SMALL).wait_ready()
+    thread, answers = embed_slowly(server, slow_picture, 8)
+    refused = [
+        server.client.post("/embed", content=picture(kind="PNG"), headers=PNG) for _ in range(5)
+    ]
+    assert thread.is_alive(), "the slow request was too quick for this test"
+    for answer in refused:
+        assert answer.status_code == 503
+        assert answer.json()["code"] == "overloaded"
+        assert answer.json()["retryable"] is True
+        assert 1 <= int(answer.headers["Retry-After"]) <= 30
+    assert server.status("/livez") == server.status("/readyz") == 200
+    thread.join()
+    assert answers[0].status_code == 200
+    assert server.metric("handful_batch_rows_sum") == 8
+    assert server.metric("handful_images_total") == 8
+    server.wait_until(lambda: server.metric("handful_queue_rows") == 0)
+    assert server.client.post("/embed", content=picture(kind="PNG"), headers=PNG).is_success
+
+
+def test_full_in_bytes(serve, bundle_dir) -> None:
+    """The queue is bounded in bytes too, counted as they arrive: a body that does not fit beside
+    those under way is refused before it is whole.
+    """
+    mebibyte = 2**20
+    server = serve(
+        bundle_dir,
+        HANDFUL_MAX_BODY_BYTES=str(4 * mebibyte),
+        HANDFUL_QUEUE_BYTES=str(40 * mebibyte),
+    ).wait_ready()
+    address = urlsplit(server.url)
+    head = (
+        f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        f"Content-Length: {4 * mebibyte}\r\n\r\n"
+    ).encode()
+    held = []
+    try:
+        for _ in range(10):  # each but for its last bytes
+            raw = socket.create_connection((address.hostname, address.port), 30)
+            raw.sendall(head + bytes(4 * mebibyte - 1000))
+            held.append(raw)
+        server.wait_until(lambda: server.metric("handful_queue_bytes") == 40 * mebibyte - 10_000)
+        refused = server.client.post("/embed", content=bytes(20_000), headers=PNG)
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "overloaded"
+        assert refused.headers["Retry-After"]
+        fits = server.client.post("/embed", content=bytes(5_000), headers=PNG)
+        assert fits.json()["code"] == "image_unsupported"
+    finally:
+        for raw in held:
+            raw.close()
+    server.wait_until(lambda: server.metric("handful_queue_bytes") == 0)
+    assert server.metric("handful_requests_abandoned_total") == 10
+
+
+def test_abandoned_requests_are_not_decoded(serve, bundle_dir, slow_picture) -> None:
+    """When the client hangs up, what is not decoded stays so, nothing runs, the slot is free."""
+    server = serve(bundle_dir, HANDFUL_DECODE_THREADS="1").wait_ready()
+    images = ",".join([f'"{base64.b64encode(slow_picture).decode()}"'] * 40)
+    body = f'{{"images":[{images}]}}'.encode()
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), 30) as raw:
+        raw.sendall(
+            b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            + f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        server.wait_until(lambda: server.metric("handful_queue_rows") == 40)
+    server.wait_until(lambda: server.metric("handful_requests_abandoned_total") == 1)
+    server.wait_until(lambda: server.metric("handful_queue_rows") == 0)
+    dropped = server.metric('handful_rows_dropped_total{stage="decode"}')
+    assert 0 < dropped <= 40
+    assert server.metric("handful_batches_total") == 0
+    assert server.metric('handful_requests_total{route="/embed",status="499"}') == 1
+    assert server.client.post("/embed", content=slow_picture, headers=PNG).is_success
+
+
+def test_deadline(serve, bundle_dir, slow_picture) -> None:
+    """A request that cannot be answered in time is 504, and what is left of it is not computed."""
+    server = serve(
+        bundle_dir, HANDFUL_DECODE_THREADS="1", HANDFUL_TIMEOUT_SECONDS="0.3"
+    ).wait_ready()
+    body = {"images": [base64.b64encode(slow_picture).decode()] * 60}
+    answer = server.client.post("/embed", json=body)
+    assert answer.status_code == 504
+    assert answer.json()["code"] == "deadline_exceeded"
+    assert answer.json()["retryable"] is True
+    assert server.metric('handful_rows_dropped_total{stage="decode"}') > 0
+    assert server.metric("handful_batches_total") == 0
+
+
+def test_slow_body(serve, bundle_dir) -> None:
+    """A body that does not arrive in time is 408, and other requests are not affected."""
+    server = serve(bundle_dir, HANDFUL_BODY_SECONDS="0.3").wait_ready()
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), 30) as raw:
+        raw.sendall(
+            b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+            b"Content-Length: 100\r\n\r\nhalf"
+        )
+        received = b""
+        while piece := raw.recv(65_536):  # until the server closes
+            received += piece
+    assert received.startswith(b"HTTP/1.1 408")
+    assert b'"body_timeout"' in received
+    assert server.status("/readyz") == 200
