@@ -42,9 +42,10 @@ def select(
     """Choose C and T for a logistic regression on `features`.
 
     A class with one label cannot be held out: without it the classifier would not know that the
-    class exists. Such rows stay in every training fold. When they are more than half of all rows,
-    nothing is chosen: T = 1, and C is a constant (0.1 for 256 standardised features).
-    Out-of-fold predictions are given only where every row has them.
+    class exists. Such rows stay in every training fold. When they are more than half of all
+    rows, or leave fewer than two classes to judge by, nothing is chosen: T = 1, and C is a
+    constant (0.1 for 256 standardised features). Out-of-fold predictions are given only where
+    every row has them.
 
     Args:
         features: standardised embeddings, [n, d].
@@ -54,7 +55,7 @@ def select(
     """
     counts = np.bincount(target)
     scored = counts[target] > 1
-    if 2 * scored.sum() < len(target):
+    if 2 * scored.sum() < len(target) or (counts > 1).sum() < 2:
         norm = float(np.square(features).sum(axis=1).mean())
         return Selection(BLIND_LOGIT_VARIANCE / (norm or 1.0), 1.0, None, None)
     best, best_objective, worse = None, math.inf, 0

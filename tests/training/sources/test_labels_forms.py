@@ -91,7 +91,7 @@ def test_unknown_paths_are_counted_and_three_are_shown(images: Path):
     [
         ("path,label\nx.jpg,cat\ny.jpg,dog\n", r"2 of 2 paths.*relative to .*images, .*cat/a\.jpg"),
         ("path,label\ncat/a.jpg,cat\ncat/a.jpg,dog\n", "line 3.*'dog'.*before it was 'cat'"),
-        ("path,label\ncat/a.jpg,cat\ncat/b.jpg,cat\n", r"cat \(2\).*at least two classes"),
+        ("path,label\ncat/a.jpg,cat\ncat/b.jpg,cat\n", r"cat \(2\).*at least 2 classes"),
         ("path,label\ncat/a.jpg,\n", "has no label; fill"),
         ("path,label\n", "has no label; fill"),
         ("path,label\n,cat\n", "line 2: the path is empty"),
@@ -175,3 +175,10 @@ def test_what_is_no_form_of_labels_is_named_beside_what_is(images: Path, spec: s
     """Every refusal lists the forms that `--labels` takes."""
     with pytest.raises(InputError, match=r"--labels takes a \.csv file"):
         read(images, images.parent / spec)
+
+
+def test_one_class_is_enough_where_the_caller_says_so(images: Path):
+    """To evaluate on images of a single class is no mistake."""
+    path = table(images, "path,label\ncat/a.jpg,cat\ncat/b.jpg,cat\n")
+    _, labels = read_labels(str(path), open_source(images), images, min_classes=1)
+    assert labels.counts() == {"cat": 2}
