@@ -36,7 +36,8 @@ ALLOWED_OPERATORS = frozenset(
     Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity
     InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax
     LpNormalization MatMul Max MaxPool Mean Min Mish Mul Neg Not Or PRelu Pad Pow QuantizeLinear
-    DequantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    DequantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean
+    ReduceMin ReduceProd
     ReduceSum ReduceSumSquare Relu Reshape Resize Round Selu Shape Sigmoid Sign Size Slice Softmax
     Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu
     Unsqueeze Where

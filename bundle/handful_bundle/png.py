@@ -8,7 +8,7 @@ unread; bytes after IEND are dropped. APNG is refused, also of one frame.
 
 import io
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class Png(NamedTuple):
         samples = 3 if self.ihdr.colour_type == COLOUR else 1
         if len(body) != 2 * samples:
             raise ImageUnreadable(CORRUPT)
-        key = np.frombuffer(body, ">u2").astype(np.uint32)
+        key: NDArray[Any] = np.frombuffer(body, ">u2").astype(np.uint32)
         depth = self.ihdr.depth
         if depth < 8:
             key = key * 255 // (2**depth - 1)  # Pillow spreads such samples over 0…255
@@ -89,7 +89,7 @@ class Png(NamedTuple):
                 low.tile = [low.tile[0]._replace(args="RGB;16L")]
                 stored = stored << 8 | np.asarray(low, np.uint16)
         different: NDArray[np.bool_] = stored.reshape(self.height, self.width, samples) != key
-        return different.any(axis=2)
+        return np.asarray(different.any(axis=2), np.bool_)
 
     def _check_complete(self, image: Image.Image) -> None:
         """Refuse a picture whose compressed data end early.

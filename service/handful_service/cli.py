@@ -107,6 +107,10 @@ def _serve(settings: Settings) -> int:
 
 
 def _serve_in_workers(settings: Settings, listener: socket.socket) -> int:
+    """Let uvicorn run several processes on one socket and replace those that die.
+
+    Each has a model, a queue and metrics of its own: /metrics tells of the one that answers.
+    """
     for name, value in settings.model_dump(mode="json", exclude_none=True).items():
         os.environ[f"HANDFUL_{name.upper()}"] = str(value)  # how the workers get the flags
     config = _config(settings, "handful_service.cli:create_worker_app", factory=True)

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Literal
 
+# Our own lines say the same, once instead of at each look at a registry that is away.
+_LIBRARIES = {"uvicorn": "WARNING", "uvicorn.error": "WARNING", "urllib3": "ERROR"}
 _EXTRA = ("request_id", "milliseconds", "images")
 
 
@@ -23,8 +25,8 @@ def configure(style: Literal["plain", "json"], level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else PlainLines())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for name in ("uvicorn", "uvicorn.error"):
-        logging.getLogger(name).setLevel("WARNING")  # our own lines say the same
+    for name, least in _LIBRARIES.items():
+        logging.getLogger(name).setLevel(least)
 
 
 class PlainLines(logging.Formatter):

@@ -100,7 +100,9 @@ class Watcher:
             self._complain(str(error))
             return
         self._metrics.polls.labels("ok").inc()
-        self._complaint = ""
+        if self._complaint:
+            _log.info("the registry answers again")
+            self._complaint = ""
         current = self._models.current
         if current is not None and current.version == version:
             return

@@ -336,7 +336,7 @@ def counting_transport():
     """Makes an httpx transport that answers /embed at once and counts what is in flight."""
 
     class Counting(httpx.BaseTransport):
-        def __init__(self, spaces: Callable[[int], str] = lambda number: SPACE) -> None:
+        def __init__(self, spaces: Callable[[int], str] = lambda _: SPACE) -> None:
             self.spaces = spaces
             self.lock = threading.Lock()
             self.now = self.most = self.total = 0

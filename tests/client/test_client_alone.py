@@ -37,7 +37,8 @@ def test_it_works_without_numpy(python, service, photos, tmp_path):
         (tmp_path / f"{index:02}").write_bytes(photo)
     code = f"""
 import asyncio, importlib.util, pathlib
-assert not any(map(importlib.util.find_spec, ["numpy", "PIL", "sklearn", "pyarrow", "handful_bundle"]))
+others = ["numpy", "PIL", "sklearn", "pyarrow", "handful_bundle"]
+assert not any(map(importlib.util.find_spec, others))
 from handful_client import AsyncHandful, Handful, HandfulError, PartialFailure, errors
 paths = sorted(pathlib.Path({str(tmp_path)!r}).iterdir()) + [b"no image"]
 with Handful() as client:

@@ -84,7 +84,7 @@ def test_parameters_that_make_no_sense(bad):
 
 
 def test_it_is_imported_only_when_asked_for():
-    """Importing the package imports neither scikit-learn nor numpy; without it the remedy is told."""
+    """The package imports neither scikit-learn nor numpy; without them the remedy is told."""
     code = """
 import sys
 sys.modules["sklearn"] = None  # as where it is not installed

@@ -114,7 +114,7 @@ def test_a_model_without_a_head(bundle_dir_grey, service_of, photos):
             for call in (
                 lambda: client.decode([[0.0] * 4]),  # noqa: B023  # called at once
                 lambda: client.reconstruct(photos),  # noqa: B023
-                lambda: client.sample(),  # noqa: B023
+                client.sample,
             ):
                 with pytest.raises(errors.NoDecoder):
                     call()

@@ -106,8 +106,8 @@ def test_backoff_is_full_jitter_up_to_eight_seconds():
     """Delays are uniform in [0, 0.5·2^n], at most 8 s."""
     bounds = [
         (
-            retry.backoff(n, uniform=lambda low, high: low),
-            retry.backoff(n, uniform=lambda low, high: high),
+            retry.backoff(n, uniform=lambda low, _: low),
+            retry.backoff(n, uniform=lambda _, high: high),
         )
         for n in range(7)
     ]

@@ -112,9 +112,9 @@ def test_a_swap_to_another_space_ends_a_stream(counting_transport):
             taken.extend(stream)
         for item in stream:
             pytest.fail(f"{item} after the end")
-    with Handful(transport=counting_transport(lambda number: spaces[number % 2])) as client:
-        with pytest.raises(errors.SpaceMismatch):
-            client.embed([IMAGE] * 200)
+    alternating = counting_transport(lambda number: spaces[number % 2])
+    with Handful(transport=alternating) as client, pytest.raises(errors.SpaceMismatch):
+        client.embed([IMAGE] * 200)
 
 
 def test_an_expected_space_is_insisted_on(client, photos):

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from handful_bundle.bundle import Bundle
 from handful_bundle.manifest import HeadInfo, ImageSpec, digest
-from handful_training.classes import class_statistics
 from handful_training.config import ModelConfig
 from handful_training.embedding import embed_parts, embed_rows
 from handful_training.errors import TrainingError
@@ -23,7 +22,8 @@ from handful_training.export import (
     open_decoder,
     open_encoder,
 )
-from handful_training.head import fit_head, head_info
+from handful_training.head.classes import class_statistics
+from handful_training.head.fit import fit_head, head_info
 from handful_training.likelihood import held_out_elbo
 from handful_training.model import Vae
 from handful_training.objective import elbo, sample

@@ -1,6 +1,6 @@
 """Training learns, repeats itself from a seed, keeps its budget, and says so when it breaks."""
 
-import sys
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -151,8 +151,13 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path)
     """A failed write names the checkpoint that is still there, and it is intact."""
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"step": 1})
-    with pytest.raises(TrainingError, match="last good checkpoint"):
-        save_checkpoint(path, {"step": sys.stderr})  # cannot be pickled
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # as on a full disk
+    try:
+        with pytest.raises(TrainingError, match="last good checkpoint"):
+            save_checkpoint(path, {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert load_checkpoint(path) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 

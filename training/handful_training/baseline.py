@@ -16,7 +16,7 @@ from scipy.special import softmax
 from sklearn.decomposition import PCA
 
 from handful_bundle.arrays import pack_arrays, unpack_arrays
-from handful_training.logistic import fit, logistic, logits, per_class, stratified_folds
+from handful_training.head.logistic import fit, logistic, logits, per_class, stratified_folds
 
 COMPONENTS = 50
 C = 1.0

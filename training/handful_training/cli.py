@@ -17,7 +17,7 @@ from handful_bundle.errors import HandfulError
 from handful_bundle.session import Device
 from handful_training.config import load_config
 from handful_training.errors import InputError
-from handful_training.label_choice import LabelChoice
+from handful_training.labels.choice import LabelChoice
 
 if TYPE_CHECKING:
     from handful_training.pipeline import run as pipeline

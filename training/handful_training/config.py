@@ -6,7 +6,7 @@ Read from a TOML file (`--config`) and from `--set block.key=value`; later ones 
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -88,7 +88,9 @@ class HeadConfig(_Block):
 
     folds: int = Field(default=5, ge=2)
     repeats: int = Field(default=5, ge=1)
-    c_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), min_length=1
+    )  # candidates for the inverse regularisation strength
 
 
 class Config(_Block):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful_training.errors import InputError, TrainingError
-from handful_training.table import neutralise, write_table
+from handful_training.sources.table import neutralise, write_table
 
 SUFFIXES = (".npy", ".parquet", ".csv")
 

@@ -58,7 +58,7 @@ async def decode(call: CallDep) -> Response:
     response_model=ImagesResponse,
     responses={
         **_FORMS,
-        **problems(*WITH_BODY, "no_decoder", "no_head", "no_classes", "json_invalid",
+        **problems(*WITH_BODY, "no_decoder", "no_classes", "json_invalid",
                    "label_unknown", "too_many_items", "items_failed"),
     },
     openapi_extra=json_body(SampleBody),

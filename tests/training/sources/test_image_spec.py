@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handful_training.errors import InputError
-from handful_training.image_spec import choose_spec, derive_spec
-from handful_training.sources import Source, open_source
+from handful_training.sources.image_spec import choose_spec, derive_spec
+from handful_training.sources.source import Source, open_source
 
 WriteIdx = Callable[[Path, NDArray[np.uint8]], Path]
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from handful_training.errors import InputError
-from handful_training.labels import Labels, read_labels
-from handful_training.sources import open_source
+from handful_training.labels.labels import Labels, read_labels
+from handful_training.sources.source import open_source
 
 
 class Rows(NamedTuple):

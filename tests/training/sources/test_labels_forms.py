@@ -6,8 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from handful_training.errors import InputError
-from handful_training.labels import Labels, read_labels
-from handful_training.sources import Source, open_source
+from handful_training.labels.labels import Labels, read_labels
+from handful_training.sources.source import Source, open_source
 
 WriteIdx = Callable[[Path, NDArray[np.uint8]], Path]
 

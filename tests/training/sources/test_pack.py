@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.pixels import decode, resize
 from handful_training.errors import InputError
-from handful_training.fingerprint import fingerprint
-from handful_training.labels import read_labels
-from handful_training.pack import Pack, pack_source
-from handful_training.sources import open_source
+from handful_training.labels.labels import read_labels
+from handful_training.packs.fingerprint import fingerprint
+from handful_training.packs.pack import Pack, pack_source
+from handful_training.sources.source import open_source
 
 SPEC = ImageSpec(height=24, width=32, channels=3)
 WriteIdx = Callable[[Path, NDArray[np.uint8]], Path]

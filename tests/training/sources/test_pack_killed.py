@@ -11,8 +11,8 @@ import pytest
 
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.pixels import decode
-from handful_training.pack import pack_source
-from handful_training.sources import open_source
+from handful_training.packs.pack import pack_source
+from handful_training.sources.source import open_source
 
 SPEC = ImageSpec(height=24, width=32, channels=3)
 
@@ -22,8 +22,8 @@ PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 from handful_bundle.manifest import ImageSpec
-from handful_training.folder import FileSource
-from handful_training.pack import pack_source
+from handful_training.sources.folder import FileSource
+from handful_training.packs.pack import pack_source
 
 SPEC = ImageSpec(height=24, width=32, channels=3)
 

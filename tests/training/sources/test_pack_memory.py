@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful_bundle.manifest import ImageSpec
-from handful_training.pack import pack_source
-from handful_training.sources import open_source
+from handful_training.packs.pack import pack_source
+from handful_training.sources.source import open_source
 
 
 def peak(images: Path, spec: ImageSpec, work: Path) -> int:
@@ -52,7 +52,7 @@ def test_memory_grows_by_keys_not_by_idx_pixels(
 def test_reading_processes_import_little():
     """What a helper imports holds none of the large libraries, so many of them are cheap."""
     code = (
-        "import sys, handful_training.pack_worker; "
+        "import sys, handful_training.packs.worker; "
         "print({'torch', 'onnx', 'onnxruntime', 'mlflow', 'sklearn', 'pandas'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

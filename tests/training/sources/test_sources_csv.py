@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from handful_training.errors import InputError
-from handful_training.sources import open_source
-from handful_training.table import write_table
+from handful_training.sources.source import open_source
+from handful_training.sources.table import write_table
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from handful_bundle.errors import ImageError
 from handful_training.errors import InputError
-from handful_training.sources import open_source
+from handful_training.sources.source import open_source
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from handful_training.errors import InputError
-from handful_training.idx import IdxSource
-from handful_training.sources import open_source
+from handful_training.sources.idx import IdxSource
+from handful_training.sources.source import open_source
 
 WriteIdx = Callable[[Path, NDArray[np.uint8]], Path]
 

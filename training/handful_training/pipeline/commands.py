@@ -11,7 +11,7 @@ from handful_training.baseline import PixelBaseline
 from handful_training.config import Config
 from handful_training.embedding import embed_parts
 from handful_training.embedding_files import check_output, write_embeddings
-from handful_training.label_choice import LabelChoice
+from handful_training.labels.choice import LabelChoice
 from handful_training.pipeline.evaluation import predict_given
 from handful_training.pipeline.inputs import read_inputs
 from handful_training.pipeline.run import BASELINE, finish, run_folder

@@ -9,9 +9,9 @@ from handful_bundle.encoder import Encoder
 from handful_training import plots
 from handful_training.embedding import embed_rows
 from handful_training.export import Exported, open_decoder, open_encoder
-from handful_training.labels import Labels
+from handful_training.labels.labels import Labels
 from handful_training.likelihood import HeldOutElbo
-from handful_training.pack import Pack
+from handful_training.packs.pack import Pack
 
 RECONSTRUCTED = 16
 SAMPLED = 64

@@ -12,9 +12,9 @@ from handful_training.baseline import PixelBaseline
 from handful_training.embedding import embed_parts
 from handful_training.errors import InputError
 from handful_training.gate import OutOfFold
-from handful_training.labels import Labels
+from handful_training.labels.labels import Labels
 from handful_training.metrics import Scores, confusion, score
-from handful_training.pack import Pack
+from handful_training.packs.pack import Pack
 from handful_training.plots import confusion_matrix, reliability
 
 MAX_UNUSED = 10_000  # left-over labels that are looked at; half a percent is precise enough

@@ -10,7 +10,7 @@ from handful_bundle.bundle import Bundle
 from handful_bundle.manifest import Provenance
 from handful_training import export, likelihood
 from handful_training.config import Config
-from handful_training.pack import Pack
+from handful_training.packs.pack import Pack
 from handful_training.pipeline import drawings
 from handful_training.pipeline.pretrain_stage import TrainedVae
 from handful_training.pipeline.work import code_digest, file_digest, open_stage

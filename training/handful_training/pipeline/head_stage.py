@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from handful_bundle import encoder
 from handful_bundle.bundle import Bundle
 from handful_bundle.encoder import Encoder
-from handful_training import calibration, classes, export, head, head_graph, head_selection
-from handful_training.classes import class_statistics
+from handful_training import export
 from handful_training.config import HeadConfig
 from handful_training.embedding import embed_rows
 from handful_training.gate import OutOfFold
-from handful_training.head import fit_head, head_info
-from handful_training.labels import Labels
-from handful_training.pack import Pack
+from handful_training.head import calibration, classes, fit, graph, logistic, selection
+from handful_training.head.classes import class_statistics
+from handful_training.head.fit import fit_head, head_info
+from handful_training.labels.labels import Labels
+from handful_training.packs.pack import Pack
 from handful_training.pipeline.export_stage import provenance
 from handful_training.pipeline.work import code_digest, open_stage
 from handful_training.tracking import Run
 
-POOL_IMAGES = 10_000  # enough for moments that standardise
+POOL_IMAGES = 10_000  # enough for a variance
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def add_head(
             "config": config.model_dump(mode="json"),
             "seed": seed,
             "name": name,
-            "code": code_digest(calibration, classes, export, head, head_graph, head_selection),
+            "code": code_digest(calibration, classes, export, fit, graph, logistic, selection),
         },
         force=force,
     )
@@ -85,15 +86,12 @@ def add_head(
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted fit
     predictions.unlink(missing_ok=True)
     encoding = embed_rows(bundle.encoder, pack.images, labels.index)
-    moments = _pool_moments(bundle.encoder, encoder_digest, pack, work)
     fitted = fit_head(
         encoding.embedding,
         labels.target,
         labels.names,
         config,
         seed=seed,
-        pool_mean=moments["embedding_mean"],
-        pool_std=moments["embedding_std"],
     )
     metrics = {"temperature": fitted.temperature, "C": fitted.C, "labels": float(len(labels))}
     if fitted.cv_log_loss is not None:
@@ -114,7 +112,7 @@ def add_head(
             encoding.mean,
             labels.target,
             len(labels.names),
-            pool_variance=moments["latent_variance"],
+            pool_variance=_pool_variance(bundle.encoder, encoder_digest, pack, work),
         ),
     )
     manifest, files = export.make_bundle(
@@ -137,20 +135,15 @@ def _image_digests(pack: Pack, labels: Labels) -> tuple[str, ...]:
     return tuple(sha256(pack.images[row].tobytes()).hexdigest() for row in labels.index.tolist())
 
 
-def _pool_moments(
+def _pool_variance(
     opened: Encoder, encoder_digest: str, pack: Pack, work: Path
-) -> dict[str, NDArray[np.float64]]:
-    """Return moments of the unlabelled pool's embeddings and latents, kept for the next head."""
-    stage = open_stage(work, "moments", {"encoder": encoder_digest, "pixels": pack.content_digest})
+) -> NDArray[np.float64]:
+    """Return the variance of the unlabelled pool's latents, [D], kept for the next head."""
+    stage = open_stage(work, "latents", {"encoder": encoder_digest, "pixels": pack.content_digest})
     found = stage.result()
     if found is None:
-        count = min(POOL_IMAGES, len(pack.images))
-        rows = np.linspace(0, len(pack.images) - 1, count).astype(np.int64)
-        embedding, mean, _ = embed_rows(opened, pack.images, rows)
-        found = {
-            "embedding_mean": embedding.mean(0, dtype=np.float64).tolist(),
-            "embedding_std": embedding.std(0, dtype=np.float64).tolist(),
-            "latent_variance": mean.var(0, dtype=np.float64).tolist(),
-        }
+        rows = np.linspace(0, len(pack) - 1, min(POOL_IMAGES, len(pack))).astype(np.int64)
+        latents = embed_rows(opened, pack.images, rows).mean
+        found = {"variance": latents.var(0, dtype=np.float64).tolist()}
         stage.finish(found)
-    return {key: np.array(values) for key, values in found.items()}
+    return np.array(found["variance"])

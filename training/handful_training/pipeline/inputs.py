@@ -8,11 +8,11 @@ import numpy as np
 
 from handful_bundle.manifest import ImageSpec
 from handful_training.config import ImageConfig
-from handful_training.image_spec import derive_spec
-from handful_training.label_choice import LabelChoice
-from handful_training.labels import Labels, read_labels
-from handful_training.pack import MIN_IMAGES, Pack, pack_source
-from handful_training.sources import open_source
+from handful_training.labels.choice import LabelChoice
+from handful_training.labels.labels import Labels, read_labels
+from handful_training.packs.pack import MIN_IMAGES, Pack, pack_source
+from handful_training.sources.image_spec import derive_spec
+from handful_training.sources.source import open_source
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from handful_training.checkpoint import load_checkpoint
 from handful_training.config import Config
 from handful_training.meter import Epoch
 from handful_training.model import Vae
-from handful_training.pack import Pack
+from handful_training.packs.pack import Pack
 from handful_training.pipeline.work import Stage, code_digest, open_stage
 from handful_training.plots import learning_curves
 from handful_training.pretrain import CHECKPOINT, Budget

@@ -14,7 +14,7 @@ from handful_bundle.session import Device
 from handful_training.baseline import PixelBaseline
 from handful_training.config import Config
 from handful_training.gate import OutOfFold
-from handful_training.label_choice import LabelChoice
+from handful_training.labels.choice import LabelChoice
 from handful_training.pipeline.drawings import draw_map
 from handful_training.pipeline.evaluation import Evaluation, predict_unseen
 from handful_training.pipeline.export_stage import ExportedVae, export_vae

@@ -55,7 +55,9 @@ def embedding_map(
     axes.set_aspect("equal", adjustable="datalim")
     grey = classes < 0
     if grey.any():
-        axes.scatter(*plane[grey].T, s=7, color="#c4c4c4", linewidths=0, label="unlabelled")
+        axes.scatter(
+            plane[grey, 0], plane[grey, 1], s=7, color="#c4c4c4", linewidths=0, label="unlabelled"
+        )
     if labelled:
         _draw_classes(axes, plane, classes, names or ())
         handles, labels = axes.get_legend_handles_labels()
@@ -96,7 +98,7 @@ def _choose(classes: NDArray[np.integer], rng: np.random.Generator) -> NDArray[n
 
 
 def _draw_classes(
-    axes: Axes, plane: NDArray[np.float64], classes: NDArray[np.int64], names: tuple[str, ...]
+    axes: Axes, plane: NDArray[np.float64], classes: NDArray[np.integer], names: tuple[str, ...]
 ) -> None:
     styles = [(colour, marker) for marker, colour in itertools.product(MARKERS, PALETTE)]
     # Few points may be large; many must leave each other room.
@@ -107,15 +109,15 @@ def _draw_classes(
             continue
         colour, marker = styles[k % len(styles)]
         axes.scatter(
-            *points.T, s=size, color=colour, marker=marker, linewidths=size / 60, edgecolors=INK,
-            label=shorten(name), zorder=2,
+            points[:, 0], points[:, 1], s=size, color=colour, marker=marker,
+            linewidths=size / 60, edgecolors=INK, label=shorten(name), zorder=2,
         )  # fmt: skip
     if len(names) <= MAX_WRITTEN:
         _write_names(axes, plane, classes, names)
 
 
 def _write_names(
-    axes: Axes, plane: NDArray[np.float64], classes: NDArray[np.int64], names: tuple[str, ...]
+    axes: Axes, plane: NDArray[np.float64], classes: NDArray[np.integer], names: tuple[str, ...]
 ) -> None:
     """Write each class's name at its median, moved up where another stands already."""
     span = np.ptp(plane, axis=0).max()

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from handful_bundle.errors import ImageError, ImageTooLarge
 from handful_training.errors import InputError
-from handful_training.table import read_table
+from handful_training.sources.table import read_table
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 OWN = frozenset({"handful-work", "mlruns", "mlartifacts"})  # our plots are nobody's images

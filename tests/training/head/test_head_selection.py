@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from handful_training.calibration import fit_temperature
 from handful_training.config import HeadConfig
-from handful_training.head_selection import ENOUGH_ROWS, select
-from handful_training.logistic import fit, logistic, logits, stratified_folds
+from handful_training.head.calibration import fit_temperature
+from handful_training.head.logistic import fit, logistic, logits, stratified_folds
+from handful_training.head.selection import ENOUGH_ROWS, select
 from handful_training.metrics import log_loss
 
 

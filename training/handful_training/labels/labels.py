@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful_training.errors import InputError
-from handful_training.label_forms import find_labels
-from handful_training.sources import Source
+from handful_training.labels.forms import find_labels
+from handful_training.sources.source import Source
 
 
 class Rows(Protocol):

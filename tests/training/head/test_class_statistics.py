@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from handful_bundle.classes import Classes
-from handful_training.classes import class_statistics
+from handful_training.head.classes import class_statistics
 
 RNG = np.random.default_rng(0)
 LATENTS = RNG.normal(size=(9, 4)).astype(np.float32)

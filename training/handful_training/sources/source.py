@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful_training.errors import InputError
-from handful_training.folder import SUFFIXES, FileSource
-from handful_training.idx import IdxSource, is_idx
+from handful_training.sources.folder import SUFFIXES, FileSource
+from handful_training.sources.idx import IdxSource, is_idx
 
 FORMS = (
     "IMAGES is a folder of .jpg, .jpeg, .png or .webp files, a .csv file with a `path` column, "

@@ -7,9 +7,9 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from multiprocessing.spawn import get_preparation_data
 
-from handful_training import pack_worker
 from handful_training.errors import TrainingError
-from handful_training.pack_worker import Chunk, Refusal, Report
+from handful_training.packs import worker
+from handful_training.packs.worker import Chunk, Refusal, Report
 
 WAITING_PER_WORKER = 3  # chunks handed out ahead: the workers never wait, memory stays bounded
 
@@ -56,7 +56,7 @@ def _together(queue: Iterator[Chunk], workers: int, lost: list[Chunk]) -> Iterat
         while not lost:
             for chunk in islice(queue, WAITING_PER_WORKER * workers - len(waiting)):
                 try:
-                    waiting[pool.submit(pack_worker.decode_chunk, chunk)] = chunk
+                    waiting[pool.submit(worker.decode_chunk, chunk)] = chunk
                 except BrokenProcessPool:
                     lost.append(chunk)
                     break
@@ -83,7 +83,7 @@ def _alone(chunks: list[Chunk]) -> Iterator[Report]:
     try:
         for single in chain.from_iterable(chunk.singly() for chunk in chunks):
             try:
-                yield pool.submit(pack_worker.decode_chunk, single).result()
+                yield pool.submit(worker.decode_chunk, single).result()
             except BrokenProcessPool:
                 pool.shutdown()
                 pool = _tried_pool()
@@ -97,7 +97,7 @@ def _tried_pool() -> ProcessPoolExecutor:
     """Return a pool of one process that has shown to work, so that a later death is the file's."""
     pool = _pool(1)
     try:
-        pool.submit(pack_worker.ready).result()
+        pool.submit(worker.ready).result()
     except BrokenProcessPool as error:
         pool.shutdown()
         raise TrainingError(
@@ -111,5 +111,5 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     # Never a plain fork: it would copy the locks of other threads in whatever state they are.
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
-    context.set_forkserver_preload([pack_worker.__name__])  # imported once, for all processes
-    return ProcessPoolExecutor(workers, context, initializer=pack_worker.start_worker)
+    context.set_forkserver_preload([worker.__name__])  # imported once, for all processes
+    return ProcessPoolExecutor(workers, context, initializer=worker.start_worker)

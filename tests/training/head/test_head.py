@@ -13,8 +13,8 @@ from handful_bundle.head import Head
 from handful_bundle.manifest import digest
 from handful_training.config import HeadConfig
 from handful_training.errors import InputError
-from handful_training.head import fit_head, head_info
-from handful_training.head_graph import head_graph
+from handful_training.head.fit import fit_head, head_info
+from handful_training.head.graph import head_graph
 from handful_training.metrics import expected_calibration_error, log_loss
 
 QUICK = HeadConfig(folds=3, repeats=2, c_grid=(1e-3, 1e-1, 1e1))
@@ -190,24 +190,6 @@ def test_constant_features_are_safe():
     embeddings[:] = 7
     uniform = run(fit_head(embeddings, target, names(3), QUICK).onnx, embeddings)
     np.testing.assert_allclose(uniform, 1 / 3, atol=1e-5)
-
-
-def test_moments_of_the_pool_are_used():
-    """Given moments replace the labelled rows' own: another centre alone changes nothing, because
-    the intercept takes it up.
-    """
-    embeddings, target = blobs(3, 10)
-    plain = fit_head(embeddings, target, names(3), QUICK)
-    moved = fit_head(
-        embeddings, target, names(3), QUICK,
-        pool_mean=embeddings.mean(0) + 0.5, pool_std=embeddings.std(0),
-    )  # fmt: skip
-    np.testing.assert_allclose(run(moved.onnx, embeddings), run(plain.onnx, embeddings), atol=5e-3)
-    wider = fit_head(
-        embeddings, target, names(3), QUICK,
-        pool_mean=embeddings.mean(0), pool_std=100 * embeddings.std(0),
-    )  # fmt: skip
-    assert np.abs(run(wider.onnx, embeddings) - run(plain.onnx, embeddings)).max() > 0.02
 
 
 def test_many_classes():

@@ -16,11 +16,11 @@ from filelock import FileLock, Timeout
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.session import cpu_quota
 from handful_training.errors import InputError, TrainingError
-from handful_training.fingerprint import fingerprint
-from handful_training.pack_build import build_pack
-from handful_training.pack_files import RECORD, Pack, PackDamaged, Rejected
-from handful_training.pool import check_start
-from handful_training.sources import Source
+from handful_training.packs.build import build_pack
+from handful_training.packs.files import RECORD, Pack, PackDamaged, Rejected
+from handful_training.packs.fingerprint import fingerprint
+from handful_training.packs.pool import check_start
+from handful_training.sources.source import Source
 
 __all__ = ["MIN_IMAGES", "Pack", "Rejected", "pack_source"]
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from handful_bundle.errors import HandfulError
 from handful_bundle.manifest import Digest, ImageSpec
-from handful_training.pack_worker import row_digests
+from handful_training.packs.worker import row_digests
 
 IMAGES, DIGESTS, ROWS = "images.npy", "digests.npy", "rows.npy"
 KEYS, REJECTED, RECORD = "keys.jsonl", "rejected.csv", "pack.json"

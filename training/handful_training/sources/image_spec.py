@@ -12,7 +12,7 @@ from handful_bundle import pixels
 from handful_bundle.errors import ImageError
 from handful_bundle.manifest import ImageSpec
 from handful_training.errors import InputError
-from handful_training.sources import PixelSource, Source, parts
+from handful_training.sources.source import PixelSource, Source, parts
 
 SAMPLE = 256
 MIN_SIDE, MAX_SIDE = 16, 256

@@ -6,7 +6,7 @@ import json
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.pixels import PIXELS_VERSION
 from handful_training.progress import progress
-from handful_training.sources import Source
+from handful_training.sources.source import Source
 
 STEP = 1024
 

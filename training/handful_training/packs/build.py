@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.pixels import PIXELS_VERSION, resize
-from handful_training import pack_files as files
 from handful_training.errors import InputError
-from handful_training.pack_worker import DIGEST_BYTES, Chunk, Refusal, Report, row_digests
-from handful_training.pool import decode_chunks
+from handful_training.packs import files
+from handful_training.packs.pool import decode_chunks
+from handful_training.packs.row_file import RowFile
+from handful_training.packs.worker import DIGEST_BYTES, Chunk, Refusal, Report, row_digests
 from handful_training.progress import progress
-from handful_training.row_file import RowFile
-from handful_training.sources import EncodedSource, PixelSource, Source, parts
-from handful_training.table import write_table
+from handful_training.sources.source import EncodedSource, PixelSource, Source, parts
+from handful_training.sources.table import write_table
 
 MAX_CHUNK = 256  # files: enough that handing them out costs little beside decoding them
 BLOCK_BYTES = 8 * 1024**2  # pixels in the memory of one process

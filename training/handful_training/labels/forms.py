@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from handful_training.errors import InputError
-from handful_training.folder import FileSource, normalise
-from handful_training.idx import IdxSource, is_idx, read_idx_labels
-from handful_training.sources import JoinedSource, Source, parts
-from handful_training.table import read_table
+from handful_training.sources.folder import FileSource, normalise
+from handful_training.sources.idx import IdxSource, is_idx, read_idx_labels
+from handful_training.sources.source import JoinedSource, Source, parts
+from handful_training.sources.table import read_table
 
 FORMS = (
     "--labels takes a .csv file with the columns `path,label`, the word `folders`, a folder of "

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from handful_bundle.manifest import HeadInfo, digest
 from handful_training.config import HeadConfig
 from handful_training.errors import InputError
-from handful_training.head_graph import head_graph
-from handful_training.head_selection import select
-from handful_training.logistic import fit, logistic, per_class
+from handful_training.head.graph import head_graph
+from handful_training.head.logistic import fit, logistic, per_class
+from handful_training.head.selection import select
 
 KIND = "logistic"
 
@@ -46,8 +46,6 @@ def fit_head(
     config: HeadConfig | None = None,
     *,
     seed: int = 0,
-    pool_mean: NDArray[np.floating] | None = None,
-    pool_std: NDArray[np.floating] | None = None,
 ) -> FittedHead:
     """Fit a head on labelled embeddings. The same arguments give the same bytes.
 
@@ -60,8 +58,6 @@ def fit_head(
         labels: names of the classes; each has at least one row.
         config: folds, repeats and the candidates for C.
         seed: decides the folds.
-        pool_mean: mean of the unlabelled embeddings, [E]; the labelled rows' own where not given.
-        pool_std: their standard deviation by feature, [E]; likewise.
 
     Raises:
         InputError: fewer than two classes, a class without a row, or unusable embeddings.
@@ -70,9 +66,8 @@ def fit_head(
     config = config or HeadConfig()
     target = target.astype(np.int64)
     rows = embeddings.astype(np.float64)
-    mean = rows.mean(axis=0) if pool_mean is None else pool_mean.astype(np.float64)
-    deviation = rows.std(axis=0) if pool_std is None else pool_std.astype(np.float64)
-    scale = float(np.sqrt(np.square(deviation).mean())) or 1.0  # all equal: nothing to scale
+    mean = rows.mean(axis=0)
+    scale = float(np.sqrt(rows.var(axis=0).mean())) or 1.0  # all equal: nothing to scale
     features, basis = _compress((rows - mean) / scale)
 
     chosen = select(features, target, config, seed=seed)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from handful_training.calibration import fit_temperature
 from handful_training.config import HeadConfig
-from handful_training.logistic import fit, logistic, logits, stratified_folds
+from handful_training.head.calibration import fit_temperature
+from handful_training.head.logistic import fit, logistic, logits, stratified_folds
 
 # Where cross-validation cannot see: the variance that a logit has before any label, C times the
 # mean squared norm of the features. On Fashion-MNIST with one label per class it has the best log

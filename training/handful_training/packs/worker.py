@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from handful_bundle.errors import ImageError
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.pixels import decode
-from handful_training.row_file import RowFile
-from handful_training.sources import EncodedSource
+from handful_training.packs.row_file import RowFile
+from handful_training.sources.source import EncodedSource
 
 DIGEST_BYTES = 32
 MAX_DETAIL = 300

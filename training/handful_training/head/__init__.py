@@ -1,0 +1,1 @@
+"""From a handful of labelled embeddings to a calibrated classifier as an ONNX graph."""

@@ -1,0 +1,1 @@
+"""Which images are labelled, and with what, in every form of `--labels`."""
