@@ -8,7 +8,7 @@ unread; bytes after IEND are dropped. APNG is refused, also of one frame.
 
 import io
 import zlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class Png(NamedTuple):
         samples = 3 if self.ihdr.colour_type == COLOUR else 1
         if len(body) != 2 * samples:
             raise ImageUnreadable(CORRUPT)
-        key: NDArray[Any] = np.frombuffer(body, ">u2").astype(np.uint32)
+        key = np.frombuffer(body, ">u2").astype(np.int64)
         depth = self.ihdr.depth
         if depth < 8:
             key = key * 255 // (2**depth - 1)  # Pillow spreads such samples over 0…255

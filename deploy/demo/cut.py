@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.fashion_mnist import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
-from handful_training.idx import UNSIGNED_BYTE, IdxSource, read_idx_labels
+from handful_training.sources.idx import UNSIGNED_BYTE, IdxSource, read_idx_labels
 
 
 def read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

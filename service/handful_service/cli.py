@@ -158,3 +158,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _complain(message: str) -> None:
     sys.stderr.write(f"handful-serve: {logs.escape(message)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -74,7 +74,10 @@ class Registry:
     @property
     def key(self) -> str:
         """Tells this model in this registry from all others."""
-        return f"{self._uri} {self.reference}"
+        if self._uri.startswith(("http://", "https://")):
+            return f"{self._uri} {self.reference}"
+        # The path of a database file may be relative: the same words, another registry elsewhere.
+        return f"{self._uri} from {Path.cwd()} {self.reference}"
 
     def resolve(self) -> str:
         """Return the version that is meant now.

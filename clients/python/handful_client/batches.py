@@ -4,6 +4,7 @@ Images are pushed in and whole batches come out, so that a blocking and an await
 this code.
 """
 
+import itertools
 from asyncio import to_thread
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from handful_client.wire import ItemError
 
 BATCH_SIZE = 64
 BATCH_BYTES = 8 * 1024 * 1024
+_CHUNK = 8
 
 
 @dataclass
@@ -82,6 +84,10 @@ class Batcher:
         except ImageUnreadable as error:
             return ItemError.of(0, error.code, error.message)
 
+    def load_all(self, given: Iterable[Image | Vector | ItemError]) -> list[Loaded | ItemError]:
+        """Read several images."""
+        return [self.load(image) for image in given]
+
     def add(self, image: Any, entry: Loaded | ItemError) -> list[Batch]:
         """Take one more image; return the batch that it completed, if any."""
         full = []
@@ -131,21 +137,28 @@ def cut_async(given: Images | AsyncIterable[Image], size: int = BATCH_SIZE) -> A
     Raises:
         InputError: neither one image nor many.
     """
-    if not isinstance(given, AsyncIterable):
-        given = _as_async(images.each(given))
-    return _cut_async(given, Batcher(size=size))
+    chunks = _one_by_one(given) if isinstance(given, AsyncIterable) else _some(images.each(given))
+    return _cut_async(chunks, Batcher(size=size))
 
 
-async def _cut_async(given: AsyncIterable[Image], batcher: Batcher) -> AsyncIterator[Batch]:
-    async for image in given:
-        is_at_hand = isinstance(image, bytes | Vector | ItemError)
-        entry = batcher.load(image) if is_at_hand else await to_thread(batcher.load, image)
-        for batch in batcher.add(image, entry):
-            yield batch
+async def _cut_async(chunks: AsyncIterable[list[Image]], batcher: Batcher) -> AsyncIterator[Batch]:
+    async for chunk in chunks:
+        at_hand = all(isinstance(image, bytes | Vector | ItemError) for image in chunk)
+        entries = batcher.load_all(chunk) if at_hand else await to_thread(batcher.load_all, chunk)
+        for image, entry in zip(chunk, entries, strict=True):
+            for batch in batcher.add(image, entry):
+                yield batch
     for batch in batcher.rest():
         yield batch
 
 
-async def _as_async(given: Iterable[Image]) -> AsyncIterator[Image]:
-    for image in given:
-        yield image
+async def _one_by_one(given: AsyncIterable[Image]) -> AsyncIterator[list[Image]]:
+    async for image in given:
+        yield [image]
+
+
+async def _some(given: Iterable[Image]) -> AsyncIterator[list[Image]]:
+    """Yield a few at a time: handing one file to a thread takes as long as reading it."""
+    iterator = iter(given)
+    while chunk := list(itertools.islice(iterator, _CHUNK)):
+        yield chunk

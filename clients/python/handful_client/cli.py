@@ -131,8 +131,9 @@ def _positive(text: str) -> int:
 def _stopped_by_sigterm() -> Iterator[None]:
     """Make SIGTERM stop the command as Ctrl-C does, so that temporary files are removed."""
 
-    def stop(number: int, frame: Any) -> None:  # noqa: ARG001  # the handler's signature
-        signal.raise_signal(signal.SIGINT)
+    # Not by raising SIGINT: a shell lets its background jobs ignore that one.
+    def stop(number: int, frame: Any) -> NoReturn:  # noqa: ARG001  # the handler's signature
+        raise KeyboardInterrupt
 
     try:
         before = signal.signal(signal.SIGTERM, stop)

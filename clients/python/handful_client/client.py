@@ -140,7 +140,8 @@ class Handful(ClientBase):
         """Embed any number of images in bounded memory, in order.
 
         Reads `images` only as far as is asked for, and holds at most `in_flight` batches. An image
-        that fails becomes an item with an `error`; the stream goes on.
+        that fails becomes an item with an `error`; the stream goes on. Closing the iterator ends
+        it: requests in flight are waited for, no more are made.
 
         Args:
             images: any iterable, also a generator.
