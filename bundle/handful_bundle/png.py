@@ -87,7 +87,7 @@ class Png(NamedTuple):
         if depth == 16 and samples == 3:  # Pillow has kept the high bytes: read the low ones too
             with PngImageFile(io.BytesIO(self.picture)) as low:
                 low.tile = [low.tile[0]._replace(args="RGB;16L")]
-                stored = stored << 8 | np.asarray(low, np.uint16)
+                stored = np.asarray(stored << 8 | np.asarray(low, np.uint16), np.uint16)
         different: NDArray[np.bool_] = stored.reshape(self.height, self.width, samples) != key
         return np.asarray(different.any(axis=2), np.bool_)
 
