@@ -1,5 +1,6 @@
 """Export the network, prove parity, measure the held-out ELBO and draw what it has learnt."""
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from handful_training.tracking import Run
 from handful_training.tracking.origin import git_commit
 
 PARITY_IMAGES = 64
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,12 @@ def export_vae(
     else:
         run.tags({"handful.skipped": "true"})
         skipped = True
+    _log.info(
+        "held-out -ELBO %.1f nats; %d of %d latent dimensions are active, the rest collapsed",
+        found["metrics"]["neg_elbo_nats"],
+        found["metrics"]["active_dimensions"],
+        config.model.latent_dim,
+    )
     run.metrics(found["metrics"])
     run.artifacts(plots, folder="plots")
     return ExportedVae(folder, found["metrics"], plots, skipped)
