@@ -146,7 +146,7 @@ def test_a_new_head_goes_live_without_a_lost_request(
         (["run", "few"], "50"),
         (["run", "photos", "--labels", "missing.csv"], "missing.csv"),
         (["run", "photos", "--labels", "one.csv"], "at least 2 classes"),
-        (["run", "photos", "--labels", "other.csv"], "match"),
+        (["run", "photos", "--labels", "other.csv"], "2 of 2 paths"),
         (["run", "photos", "--time-budget", "soon"], "10m"),
         (["run", "photos", "--set", "model.depth=3"], "model.depth"),
         (["run", "photos", "--adapt", "yes"], "--adapt"),

@@ -91,7 +91,7 @@ def export_vae(
         run.tags({"handful.skipped": "true"})
         skipped = True
     _log.info(
-        "held-out -ELBO %.1f nats; %d of %d latent dimensions are active, the rest collapsed",
+        "held-out -ELBO %.1f nats; %d of %d latent dimensions are active",
         found["metrics"]["neg_elbo_nats"],
         found["metrics"]["active_dimensions"],
         config.model.latent_dim,
