@@ -31,8 +31,9 @@ def main() -> None:
         root = _bundle(Path(folder) / "bundle")
         url = f"http://127.0.0.1:{PORT}"
         command = [Path(sys.executable).with_name("handful-serve"), "--model", str(root)]
+        quiet = os.environ | {"HANDFUL_LOG_LEVEL": "warning"}
         with subprocess.Popen(
-            [*command, "--port", str(PORT)], env=os.environ, stdout=subprocess.DEVNULL
+            [*command, "--port", str(PORT)], env=quiet, stdout=subprocess.DEVNULL
         ) as server:
             try:
                 _wait(url, server)

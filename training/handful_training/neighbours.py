@@ -17,6 +17,7 @@ COMPONENTS = 50
 MAX_SIDE = 32  # larger images are averaged down first: neighbours need no detail
 MAX_CANDIDATES = 32_768  # neighbours of larger sets come from a random part of this size
 FIT_ROWS = 10_000
+_PART_BYTES = 16 * 2**20  # of float32 pixels at once
 _ROWS = 512  # rows compared at once: 512 x 32,768 float32 = 67 MB
 
 
@@ -66,11 +67,19 @@ def _features(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         _, _, axes = torch.svd_lowrank(sample - mean, q=components, niter=4)
-    return torch.cat([(part - mean) @ axes for part in _flat(images, rows)])
+    # One block from the start: small results kept between large temporaries would leave holes in
+    # the heap, 700 MB of them for 240,000 images.
+    features = torch.empty(len(rows), components)
+    start = 0
+    for part in _flat(images, rows):
+        torch.matmul(part.sub_(mean), axes, out=features[start : start + len(part)])
+        start += len(part)
+    return features
 
 
-def _flat(images: NDArray[np.uint8], rows: NDArray[np.int64], size: int = 2048) -> Iterator[Tensor]:
-    """Yield float32 [<= size, values] parts, averaged down to at most `MAX_SIDE`."""
+def _flat(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[Tensor]:
+    """Yield float32 [n, values] parts of bounded size, averaged down to at most `MAX_SIDE`."""
+    size = max(1, _PART_BYTES // (4 * int(np.prod(images.shape[1:]))))
     for start in range(0, len(rows), size):
         part = torch.from_numpy(images[rows[start : start + size]])
         part = part.permute(0, 3, 1, 2).float().div_(255)
