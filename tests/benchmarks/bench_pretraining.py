@@ -38,8 +38,8 @@ def bare(images: np.ndarray, spec: ImageSpec, config: Config) -> float:
     start = time.monotonic()
     for step in range(steps):
         target = data[order[step * size : (step + 1) * size]].float() / 255
-        views = model(augment(target), augment(target))
-        loss, _ = training_loss(target, views, model.likelihood, config.objective, step / steps)
+        output = model(target, (augment(target), augment(target)))
+        loss, _ = training_loss(target, output, model.likelihood, config.objective, step / steps)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip_norm)

@@ -34,12 +34,12 @@ def test_shapes_follow_from_the_image(
     """For every size the parameters of p(x|z) cover each pixel, and E and D are as set."""
     model = network(height, width, channels, likelihood=likelihood)
     x = torch.rand(2, channels, height, width)
-    views = model(x, x)
+    output = model(x, (x, x))
     per_channel = 1 if likelihood == "bernoulli" else 2
-    assert views.parameters.shape == (2, per_channel * channels, height, width)
-    assert views.posterior.embedding.shape == (2, 12)
-    assert views.posterior.mean.shape == views.posterior.log_variance.shape == (2, 5)
-    expected = model.decoder.expected(views.parameters)
+    assert output.parameters.shape == (2, per_channel * channels, height, width)
+    assert output.posterior.embedding.shape == (2, 12)
+    assert output.posterior.mean.shape == output.posterior.log_variance.shape == (2, 5)
+    expected = model.decoder.expected(output.parameters)
     assert expected.shape == x.shape
     assert expected.min() >= 0
     assert expected.max() <= 1
@@ -51,10 +51,10 @@ def test_shapes_follow_from_the_image(
 def test_every_parameter_gets_a_gradient(size: tuple[int, int, int], weight: float) -> None:
     """One step of the loss reaches every weight; without invariance, all but the projection."""
     model = network(*size)
-    first, second = torch.rand(2, 8, size[2], size[0], size[1])
-    views = model(first, second if weight else None)
+    images, *views = torch.rand(3, 8, size[2], size[0], size[1])
+    output = model(images, tuple(views) if weight else None)
     config = ObjectiveConfig(invariance_weight=weight)
-    loss, _ = training_loss(first, views, model.likelihood, config, progress=1.0)
+    loss, _ = training_loss(images, output, model.likelihood, config, progress=1.0)
     loss.backward()
     idle = {
         name
@@ -84,10 +84,10 @@ def test_an_embedding_does_not_depend_on_its_batch() -> None:
 def test_the_loss_is_elbo_per_dimension_plus_weighted_invariance() -> None:
     """loss = (distortion + weight of the rate x rate) / values + weight x InfoNCE."""
     model = network(16, 16, 1)
-    first, second = torch.rand(2, 8, 1, 16, 16)
-    views = model(first, second)
+    images, *views = torch.rand(3, 8, 1, 16, 16)
+    output = model(images, tuple(views))
     config = ObjectiveConfig(invariance_weight=0.7, beta=2.0, kl_warm_up=0.5)
     for progress, share in ((0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)):
-        loss, terms = training_loss(first, views, model.likelihood, config, progress)
+        loss, terms = training_loss(images, output, model.likelihood, config, progress)
         per_value = (terms["distortion"] + 2.0 * share * terms["rate"]) / 256
         torch.testing.assert_close(loss.detach(), per_value + 0.7 * terms["invariance"])

@@ -30,10 +30,10 @@ class Posterior(NamedTuple):
     log_variance: Tensor  # [B, D], of q(z|x)
 
 
-class Views(NamedTuple):
-    """What the network makes of B images and a second view of each."""
+class Output(NamedTuple):
+    """What the network makes of B images and two augmented views of each."""
 
-    posterior: Posterior  # of the first view
+    posterior: Posterior  # of the images themselves
     parameters: Tensor  # of p(x|z), one z ~ q(z|x) per image, [B, P, H, W]
     projections: tuple[Tensor, Tensor] | None  # of both views, [B, P] each
 
@@ -62,23 +62,26 @@ class Vae(nn.Module):
             nn.Linear(2 * projection_dim, projection_dim),
         )
 
-    def forward(self, first: Tensor, second: Tensor | None = None) -> Views:
-        """Encode and decode one view of each image, and project both.
+    def forward(self, images: Tensor, views: tuple[Tensor, Tensor] | None = None) -> Output:
+        """Encode and decode the images, and project their views.
+
+        The ELBO is that of the images as they are; only the invariance term sees the views. An
+        encoder that reads q(z|x) off a view learns to leave out what augmentation changes.
 
         Args:
-            first: [B, C, H, W] in [0, 1].
-            second: another view of the same images, or None for a plain VAE.
+            images: [B, C, H, W] in [0, 1].
+            views: two augmented views of them, or None for a plain VAE.
         """
-        if second is None:
-            posterior, projections = self.encoder(first), None
-        else:  # one pass, so that batch normalisation sees both views alike
-            both: Posterior = self.encoder(torch.cat([first, second]))
-            posterior = Posterior(*(part[: len(first)] for part in both))
-            one, other = self.projection(both.embedding).chunk(2)
+        if views is None:
+            posterior, projections = self.encoder(images), None
+        else:  # one pass, so that batch normalisation sees images and views alike
+            everything: Posterior = self.encoder(torch.cat([images, *views]))
+            posterior = Posterior(*(part[: len(images)] for part in everything))
+            one, other = self.projection(everything.embedding[len(images) :]).chunk(2)
             projections = (one, other)
         noise = torch.randn_like(posterior.mean)
         latent = sample(posterior.mean, posterior.log_variance, noise)
-        return Views(posterior, self.decoder(latent), projections)
+        return Output(posterior, self.decoder(latent), projections)
 
 
 class Encoder(nn.Module):

@@ -21,7 +21,7 @@ from handful_training.config import Config
 from handful_training.errors import InputError, TrainingError
 from handful_training.loss import training_loss
 from handful_training.meter import Epoch, Meter
-from handful_training.model import Vae, Views
+from handful_training.model import Output, Vae
 from handful_training.schedule import one_cycle
 
 CHECKPOINT = "checkpoint.pt"
@@ -173,13 +173,12 @@ class _Training:
         return self._config.optimiser.learning_rate * one_cycle(min(1.0, self._progress))
 
     def _take_step(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
-        target = self._unit(first)
+        images, views = self._unit(first), None
         if self._config.objective.invariance_weight > 0:
-            views: Views = self._network(self._augment(target), self._augment(self._unit(second)))
-        else:
-            views = self._network(target)
+            views = self._augment(images), self._augment(self._unit(second))
+        output: Output = self._network(images, views)
         loss, terms = training_loss(
-            target, views, self._model.likelihood, self._config.objective, self._progress
+            images, output, self._model.likelihood, self._config.objective, self._progress
         )
         self._fabric.backward(loss)
         self._fabric.clip_gradients(
@@ -193,7 +192,7 @@ class _Training:
         self._optimiser.zero_grad()
         self._average.update_parameters(self._model)
         self._step += 1
-        self._meter.add(terms, len(target))
+        self._meter.add(terms, len(images))
 
     def _unit(self, pixels: NDArray[np.uint8]) -> Tensor:
         """Return uint8 [B, H, W, C] as float32 [B, C, H, W] in [0, 1] on the device."""
