@@ -80,7 +80,9 @@ def open_session(
     if device == "cpu" or (device == "auto" and not _gpu_visible()):
         return _open(model, "cpu", threads)
     remedy = "install handful[gpu] and the NVIDIA driver for CUDA 13, or ask for the device `cpu`"
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
+    if not _gpu_visible():  # else onnxruntime would print its own lines about it
+        reason = "no NVIDIA GPU is visible here"
+    elif "CUDAExecutionProvider" not in ort.get_available_providers():
         reason = "this onnxruntime has no CUDA provider"
     else:
         ort.preload_dlls(directory="")
