@@ -16,7 +16,6 @@ from torch.distributions import (
 
 from handful_bundle import decoder as numpy_terms
 from handful_training.objective import (
-    active_dimensions,
     distortion,
     elbo,
     info_nce,
@@ -172,12 +171,3 @@ def test_info_nce_does_not_care_for_length_order_or_side() -> None:
     torch.testing.assert_close(info_nce(3 * first, 0.1 * second, 0.3), loss)
     torch.testing.assert_close(info_nce(first[order], second[order], 0.3), loss)
     torch.testing.assert_close(info_nce(second, first, 0.3), loss)
-
-
-def test_collapsed_dimensions_are_found_by_their_kl() -> None:
-    """A dimension that equals the prior is inactive, also where another one's mean hardly moves."""
-    mean, log_variance = torch.zeros(100, 3), torch.zeros(100, 3)
-    mean[:, 0] = torch.randn(100)
-    log_variance[:, 1] = -1.0  # informative although its mean is constant
-    kl = kl_per_dimension(mean, log_variance)
-    assert active_dimensions(kl).tolist() == [True, True, False]

@@ -108,9 +108,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint_named(
     before = good.read_bytes()
     with pytest.raises(TrainingError, match=r"last good checkpoint is .*learning_rate"):
         pretrain(shapes[0], grey, config, Budget(20, None), tmp_path, device="cpu")
-    weights = load_checkpoint(good)["model"]
-    assert all(bool(value.isfinite().all()) for value in weights.values())
-    assert before
+    assert good.read_bytes() == before
 
 
 def test_a_missing_gpu_is_bad_usage(

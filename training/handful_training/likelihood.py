@@ -26,7 +26,9 @@ class HeldOutElbo:
     def active(self) -> NDArray[np.int64]:
         """Latent dimensions that carry information, the most informative first.
 
-        The others have collapsed: for them q(z|x) is the prior whatever the image.
+        The others have collapsed: for them q(z|x) is the prior whatever the image, hence no KL.
+        Burda et al. 2016 (arXiv:1509.00519, section 5) judge by the variance of the mean instead,
+        which calls a dimension active whose noise drowns it.
         """
         order = np.argsort(-self.kl, kind="stable")
         return order[self.kl[order] > ACTIVE_NATS]

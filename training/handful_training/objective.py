@@ -127,17 +127,3 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     count = len(first)
     partner = torch.arange(2 * count, device=views.device).roll(count)
     return F.cross_entropy(similarity, partner)
-
-
-def active_dimensions(kl: Tensor, threshold: float = 0.01) -> Tensor:
-    """Which latent dimensions carry information: mean KL above `threshold` nats, bool [D].
-
-    A collapsed dimension has q(z|x) = p(z) for every x, hence no KL (Burda et al. 2016,
-    arXiv:1509.00519, section 5, judge by the variance of the mean instead; that calls a dimension
-    active whose noise drowns it).
-
-    Args:
-        kl: per image and dimension, [B, D], in nats.
-        threshold: nats.
-    """
-    return kl.mean(0) > threshold
