@@ -31,7 +31,7 @@ class Found(NamedTuple):
     notes: list[str]
 
 
-def find_labels(spec: str, source: Source, images: Path) -> Found:
+def find_labels(spec: str, source: Source, images: str | Path) -> Found:
     """Read `spec`, whichever form it has; see `read_labels`.
 
     Raises:
@@ -51,14 +51,14 @@ def find_labels(spec: str, source: Source, images: Path) -> Found:
     raise InputError(f"--labels {spec}: not a form of labels. {FORMS}")
 
 
-def _idx(path: Path, source: Source, images: Path) -> Found:
+def _idx(path: Path, source: Source, images: str | Path) -> Found:
     if not isinstance(source, IdxSource):
         raise InputError(f"{path} labels the images of an idx file, but {images} is none. {FORMS}")
     labels = read_idx_labels(path, len(source)).tolist()
     return Found(source, {row: str(label) for row, label in enumerate(labels)}, [])
 
 
-def _by_folder(source: Source, images: Path) -> Found:
+def _by_folder(source: Source, images: str | Path) -> Found:
     label_of = {row: label for row, key in enumerate(source.keys) if (label := _parent(key))}
     if not label_of:
         why = "no files in folders" if isinstance(source, IdxSource) else "all directly in it"
@@ -97,8 +97,9 @@ def _elsewhere(folder: Path, source: Source) -> Found:
     return Found(source, {row: label for row, label in label_of.items() if label}, notes)
 
 
-def _listed(table: Path, source: Source, images: Path) -> Found:
-    root = os.path.abspath(images if images.is_dir() else images.parent)  # noqa: PTH100 - as in folder.py
+def _listed(table: Path, source: Source, images: str | Path) -> Found:
+    place = Path(images)
+    root = os.path.abspath(place if place.is_dir() else place.parent)  # noqa: PTH100 - as in folder.py
     label_at: dict[str, str] = {}
     empty = 0
     for line, (path, text) in read_table(table, ["path", "label"]):

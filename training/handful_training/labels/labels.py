@@ -126,7 +126,7 @@ Checked = TypeVar("Checked", bound=Labels)
 
 
 def read_labels(
-    spec: str, source: Source, images: Path, *, min_classes: int = 2
+    spec: str, source: Source, images: str | Path, *, min_classes: int = 2
 ) -> tuple[Source, Labels]:
     """Read labels in any form that `--labels` takes.
 

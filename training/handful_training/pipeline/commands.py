@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def head(
-    reference: str, images: Path, choice: LabelChoice, config: Config, *, force: bool
+    reference: str, images: str, choice: LabelChoice, config: Config, *, force: bool
 ) -> dict[str, Any]:
     """Fit a head for new labels on the encoder of `reference`, and register the pair."""
     work, tracker = work_folder(), Tracker.open()
@@ -46,9 +46,7 @@ def head(
         )
 
 
-def evaluate(
-    reference: str, images: Path, choice: LabelChoice, *, device: Device
-) -> dict[str, Any]:
+def evaluate(reference: str, images: str, choice: LabelChoice, *, device: Device) -> dict[str, Any]:
     """Score the head of `reference` on labelled images, beside the baseline of its own labels."""
     work, tracker = work_folder(), Tracker.open()
     version, bundle = _fetch(tracker, reference, work, device)
@@ -64,7 +62,7 @@ def evaluate(
         run.dataset(
             f"{version.name}-evaluation",
             inputs.pack.content_digest,
-            source=str(images),
+            source=images,
             context="evaluation",
             profile={"images": len(inputs.labels)},
         )
@@ -78,7 +76,7 @@ def evaluate(
     }
 
 
-def embed(reference: str, images: Path, output: Path, *, device: Device) -> dict[str, Any]:
+def embed(reference: str, images: str, output: Path, *, device: Device) -> dict[str, Any]:
     """Write the embeddings of all readable images to `output`."""
     check_output(output)
     work, tracker = work_folder(), Tracker.open()

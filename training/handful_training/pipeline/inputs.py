@@ -28,7 +28,7 @@ class Inputs:
 
 
 def read_inputs(
-    images: Path,
+    images: str,
     work: Path,
     *,
     choice: LabelChoice | None = None,

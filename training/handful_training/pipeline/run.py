@@ -35,7 +35,7 @@ class Request:
     """What a training command was asked for."""
 
     name: str
-    images: Path
+    images: str
     config: Config
     choice: LabelChoice | None
     budget: Budget
@@ -189,7 +189,7 @@ def _record(tracker: Tracker, request: Request, inputs: Inputs, title: str) -> I
         parent.dataset(
             request.name,
             inputs.pack.content_digest,
-            source=str(request.images),
+            source=request.images,
             profile={
                 "images": len(inputs.pack.images),
                 "rejected": len(inputs.pack.rejected),

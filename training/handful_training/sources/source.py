@@ -130,12 +130,13 @@ def parts(source: Source) -> tuple[EncodedSource | PixelSource, ...]:
     raise TypeError(f"{type(source).__name__} is neither an EncodedSource nor a PixelSource")
 
 
-def open_source(images: Path) -> Source:
+def open_source(images: str | Path) -> Source:
     """Open whatever `images` names.
 
     Raises:
         InputError: there is nothing, or nothing that can be read. The message says what was found.
     """
+    images = Path(images)
     if images.is_dir():
         return FileSource.scan(images)
     if not images.is_file():
