@@ -1,5 +1,6 @@
 """Small but complete bundles, made with onnx alone, and programs that CI must have."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -112,9 +113,10 @@ def write_bundle(
     seed: int = 0,
     head_seed: int = 0,
     name: str = "animals",
+    window: tuple[int, int] | None = None,
 ) -> Path:
     """Write a bundle with fixed random weights; `seed` picks the encoder, `head_seed` the head."""
-    spec = ImageSpec(height=height, width=width, channels=channels, resize=resize)
+    spec = ImageSpec(height=height, width=width, channels=channels, resize=resize, window=window)
     rng = np.random.default_rng(seed)
     files = {encoder.FILE: encoder_onnx(spec, rng)}
     if with_decoder:
@@ -181,6 +183,18 @@ def bundle_dir_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def write_tiff() -> Callable[..., bytes]:
+    """`write_tiff(samples, …)` of tiff_files.py."""
+    path = Path(__file__).with_name("tiff_files.py")
+    spec = importlib.util.spec_from_file_location("tiff_files", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.write_tiff
+
+
+@pytest.fixture(scope="session")
 def program() -> Callable[..., str]:
     """Return the path of a program; without it CI fails and a user's machine skips."""
 
@@ -193,3 +207,16 @@ def program() -> Callable[..., str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def cutting_proxy() -> type:
+    """`Proxy` of the module beside this file."""
+    spec = importlib.util.spec_from_file_location(
+        "cutting_proxy", Path(__file__).with_name("cutting_proxy.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Proxy

@@ -34,6 +34,8 @@ def make_golden(images: NDArray[np.uint8], encoder: Encoder, head: Head | None =
         head: as it will be served, if there is one.
     """
     files = [_encoded(images[0], kind) for kind in FORMATS]
+    if encoder.spec.window is not None:
+        files.append(_wide_png(encoder.spec))
     encoding = encoder(images)
     arrays: dict[str, NDArray[Any]] = {
         "files": np.frombuffer(b"".join(files), np.uint8),
@@ -82,19 +84,20 @@ def check_golden(data: bytes, encoder: Encoder, head: Head | None) -> None:
 
 def _check_pixels(arrays: dict[str, NDArray[Any]], spec: ImageSpec) -> None:
     blob, offsets, golden = arrays["files"], arrays["offsets"], arrays["pixels"]
+    formats = FORMATS if spec.window is None else (*FORMATS, "16-bit PNG")
     well_formed = (
         blob.dtype == np.uint8
         and offsets.dtype == np.int64
-        and offsets.shape == (len(FORMATS) + 1,)
+        and offsets.shape == (len(formats) + 1,)
         and golden.dtype == np.uint8
-        and golden.shape == (len(FORMATS), *spec.shape)
+        and golden.shape == (len(formats), *spec.shape)
         and offsets[0] == 0
         and offsets[-1] == blob.size
         and bool((np.diff(offsets) > 0).all())
     )
     if not well_formed:
         raise BundleCorrupt(f"{FILE}: `files` are malformed; export the bundle again")
-    for kind, start, stop, want in zip(FORMATS, offsets, offsets[1:], golden, strict=False):
+    for kind, start, stop, want in zip(formats, offsets, offsets[1:], golden, strict=False):
         try:
             found = pixels.decode(blob[start:stop].tobytes(), spec)
         except ImageError as error:
@@ -118,4 +121,12 @@ def _encoded(image: NDArray[np.uint8], kind: str) -> bytes:
     buffer = io.BytesIO()
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     picture.save(buffer, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    return buffer.getvalue()
+
+
+def _wide_png(spec: ImageSpec) -> bytes:
+    """Return a 16-bit PNG of a ramp through all values, so inside and outside of any window."""
+    ramp = np.linspace(0, 65_535, spec.height * spec.width).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(ramp.reshape(spec.height, spec.width)).save(buffer, "PNG")
     return buffer.getvalue()

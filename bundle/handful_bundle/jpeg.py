@@ -46,7 +46,9 @@ class Jpeg(NamedTuple):
         """1 if the picture is grey, else 3."""
         return 1 if self.colourspace == "Gray" else 3
 
-    def read(self, channels: int, reduction: int, /) -> NDArray[np.uint8]:
+    def read(
+        self, channels: int, reduction: int, _window: tuple[int, int] | None = None, /
+    ) -> NDArray[np.uint8]:
         """Decode to uint8 [ceil(height / reduction), ceil(width / reduction), channels]."""
         cmyk = self.colourspace in ("CMYK", "YCCK")
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(

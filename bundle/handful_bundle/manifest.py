@@ -10,7 +10,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 FORMAT = 1
 
@@ -19,17 +19,33 @@ Resize = Literal["stretch", "fit", "crop"]
 Likelihood = Literal["bernoulli", "discretised_logistic"]
 
 
+def _rising(window: tuple[int, int]) -> tuple[int, int]:
+    if window[0] >= window[1]:
+        raise ValueError("the first value of a window must be below the second")
+    return window
+
+
+_Wide = Annotated[int, Field(ge=0, le=65_535)]
+Window = Annotated[tuple[_Wide, _Wide], AfterValidator(_rising)]
+
+
 class _Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ImageSpec(_Block):
-    """The pixels that the encoder takes: uint8 [height, width, channels]."""
+    """The pixels that the encoder takes: uint8 [height, width, channels].
+
+    `window` says which 16-bit values become 0 and 255; None: 16-bit samples keep their high byte.
+    It is left out where it is None, as in bundles that were written before it existed: the same
+    image block, hence the same `space`.
+    """
 
     height: int = Field(ge=1, le=4096)
     width: int = Field(ge=1, le=4096)
     channels: Literal[1, 3]
     resize: Resize = "fit"
+    window: Window | None = Field(default=None, exclude_if=lambda window: window is None)
 
     @property
     def shape(self) -> tuple[int, int, int]:

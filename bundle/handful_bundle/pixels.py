@@ -21,14 +21,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from handful_bundle.colour import as_image, high_byte, to_channels
+from handful_bundle.colour import as_image, narrow, to_channels
 from handful_bundle.errors import ImageError, ImageUnreadable
 from handful_bundle.jpeg import open_jpeg
 from handful_bundle.limits import MAX_PIXELS, MAX_SIDE, check_size
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.media import JPEG, PNG, WEBP, identify, sniff
 from handful_bundle.orientation import Extent, is_transposed, orient, orient_extent
-from handful_bundle.png import open_png
+from handful_bundle.png import Png, open_png
 from handful_bundle.resize import Placement, place, resample
 from handful_bundle.webp import open_webp
 
@@ -42,6 +42,7 @@ __all__ = [
     "header",
     "resize",
     "sniff",
+    "wide_samples",
 ]
 
 PIXELS_VERSION = 1
@@ -57,6 +58,7 @@ class Header(NamedTuple):
     width: int
     height: int
     channels: int  # 1 if the file stores grey, else 3
+    bits: int  # of a sample: 16 if the file stores so many, else 8
 
 
 class _Opened(Protocol):
@@ -73,7 +75,9 @@ class _Opened(Protocol):
     @property
     def orientation(self) -> int: ...
 
-    def read(self, channels: int, reduction: int, /) -> NDArray[np.uint8]:
+    def read(
+        self, channels: int, reduction: int, window: tuple[int, int] | None, /
+    ) -> NDArray[np.uint8]:
         """Decode, at 1/`reduction` of the size if the format can, else whole."""
 
 
@@ -96,7 +100,7 @@ def header(data: bytes, *, media_type: str | None = None, max_pixels: int = MAX_
         raise
     except Exception:  # noqa: BLE001 a decoder may raise anything on hostile bytes
         raise ImageUnreadable(_UNREADABLE) from None  # its text may quote them
-    return Header(image.media_type, *_shown_size(image), image.channels)
+    return Header(image.media_type, *_shown_size(image), image.channels, _bits(image))
 
 
 def decode(
@@ -106,7 +110,7 @@ def decode(
 
     Args:
         data: a whole JPEG, PNG or WebP file.
-        spec: size, channels and resize policy of the result.
+        spec: size, channels and resize policy of the result, and the window of 16-bit samples.
         media_type: what the sender declared; None, "" and `application/octet-stream` say nothing.
         max_pixels: most pixels (width x height, as stored) that are decoded.
 
@@ -125,7 +129,7 @@ def decode(
         image = _open(data, media_type, max_pixels)
         placement = place(*_shown_size(image), spec)
         reduction = _reduction(image, placement)
-        pixels = image.read(spec.channels, reduction)
+        pixels = image.read(spec.channels, reduction, spec.window)
         whole = pixels.shape[:2] == (image.height, image.width)
         if whole and image.orientation == 1 and pixels.shape == spec.shape:
             return pixels  # every policy is the identity: the usual case of small pictures
@@ -161,10 +165,28 @@ def resize(pixels: NDArray[Any], spec: ImageSpec) -> NDArray[np.uint8]:
         raise ImageUnreadable("the array is neither uint8 nor uint16: convert it")
     height, width = pixels.shape[:2]
     check_size(width, height, _NO_LIMIT)
-    samples = pixels if pixels.dtype == np.uint8 else high_byte(pixels)
+    samples = pixels if pixels.dtype == np.uint8 else narrow(pixels, spec.window)
     samples = to_channels(samples, spec.channels)
     extent = Extent(0, 0, width, height)
     return resample(samples, spec, place(width, height, spec), 1.0, extent)
+
+
+def wide_samples(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint16] | None:
+    """Return all bits of the samples of a 16-bit image, as from which a window is chosen.
+
+    Returns:
+        uint16 [h, w, 1 or 3] as stored, without alpha; None where the file stores fewer bits.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    try:
+        image = _open(data, None, max_pixels)
+        return image.wide() if isinstance(image, Png) and _bits(image) == 16 else None
+    except ImageError:
+        raise
+    except Exception:  # noqa: BLE001 a decoder may raise anything on hostile bytes
+        raise ImageUnreadable(_UNREADABLE) from None  # its text may quote them
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -176,6 +198,10 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 def _open(data: bytes, media_type: str | None, max_pixels: int) -> _Opened:
     return _FORMATS[identify(data, media_type)](data, max_pixels)
+
+
+def _bits(image: _Opened) -> int:
+    return 16 if isinstance(image, Png) and image.ihdr.depth == 16 else 8
 
 
 def _shown_size(image: _Opened) -> tuple[int, int]:

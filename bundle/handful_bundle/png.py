@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from handful_bundle.colour import as_image, high_byte, over_white, to_pixels
+from handful_bundle.colour import as_image, high_byte, narrow, over_white, to_pixels
 from handful_bundle.errors import ImageAnimated, ImageUnreadable
 from handful_bundle.limits import check_size
 from handful_bundle.media import PNG
 from handful_bundle.orientation import read_orientation
 from handful_bundle.png_chunks import (
     COLOUR,
+    COLOUR_ALPHA,
     CORRUPT,
     GREY,
     GREY_ALPHA,
@@ -62,16 +63,48 @@ class Png(NamedTuple):
         """1 if the picture is grey, else 3."""
         return 1 if self.ihdr.colour_type in (GREY, GREY_ALPHA) else 3
 
-    def read(self, channels: int, _reduction: int = 1, /) -> NDArray[np.uint8]:
+    def read(
+        self, channels: int, _reduction: int = 1, window: tuple[int, int] | None = None, /
+    ) -> NDArray[np.uint8]:
         """Decode to uint8 [height, width, channels]: PNG is never reduced."""
         with PngImageFile(io.BytesIO(self.picture)) as image:
             image.load()
             self._check_complete(image)
             opaque = None if self.key is None else self._opaque(image, self.key)
+            if self.ihdr.depth == 16 and window is not None:
+                return to_pixels(
+                    _over_white(_windowed(self._wide(image), window), opaque), channels
+                )
             if image.mode.startswith("I;16"):  # other modes keep only the high byte anyway
                 grey = high_byte(np.asarray(image, np.uint16))
                 return to_pixels(_over_white(Image.fromarray(grey), opaque), channels)
             return to_pixels(_over_white(image, opaque), channels)
+
+    def wide(self) -> NDArray[np.uint16]:
+        """Decode a picture of 16 bits to all of them: [height, width, 1 or 3], without alpha."""
+        with PngImageFile(io.BytesIO(self.picture)) as image:
+            image.load()
+            self._check_complete(image)
+            return self._wide(image)[:, :, : self.channels]
+
+    def _wide(self, image: Image.Image) -> NDArray[np.uint16]:
+        """Return all 16 bits of `image`: [height, width, samples].
+
+        Of several samples Pillow keeps the high bytes; the low ones are read by a second decoding
+        under another layout.
+        """
+        if image.mode.startswith("I;16"):
+            return np.asarray(image, np.uint16)[:, :, np.newaxis]
+        layout = {COLOUR: "RGB;16L", GREY_ALPHA: "RGBA", COLOUR_ALPHA: "RGBA;16L"}
+        with PngImageFile(io.BytesIO(self.picture)) as again:
+            again.tile = [again.tile[0]._replace(args=layout[self.ihdr.colour_type])]
+            low = np.asarray(again)
+        if self.ihdr.colour_type == GREY_ALPHA:  # as four bytes: grey, its low one, alpha, likewise
+            return np.asarray(low.view(">u2"), np.uint16)
+        wide = np.array(image, np.uint16)
+        wide <<= 8  # in place: there may be 75 million
+        wide |= low
+        return wide
 
     def _opaque(self, image: Image.Image, body: bytes) -> NDArray[np.bool_]:
         """Return [height, width], False where a pixel has the key's colour."""
@@ -83,11 +116,7 @@ class Png(NamedTuple):
         if depth < 8:
             key = key * 255 // (2**depth - 1)  # Pillow spreads such samples over 0…255
             image = image.convert("L")
-        stored = np.asarray(image, np.uint16)
-        if depth == 16 and samples == 3:  # Pillow has kept the high bytes: read the low ones too
-            with PngImageFile(io.BytesIO(self.picture)) as low:
-                low.tile = [low.tile[0]._replace(args="RGB;16L")]
-                stored = np.asarray(stored << 8 | np.asarray(low, np.uint16), np.uint16)
+        stored = self._wide(image) if depth == 16 else np.asarray(image, np.uint16)
         different: NDArray[np.bool_] = stored.reshape(self.height, self.width, samples) != key
         return np.asarray(different.any(axis=2), np.bool_)
 
@@ -159,3 +188,12 @@ def _over_white(image: Image.Image, opaque: NDArray[np.bool_] | None) -> Image.I
     if image.mode == "1":
         image = image.convert("L")
     return over_white(image, as_image(opaque[:, :, np.newaxis] * np.uint8(255)))
+
+
+def _windowed(samples: NDArray[np.uint16], window: tuple[int, int]) -> Image.Image:
+    """Return 16-bit samples [h, w, 1 to 4] as an 8-bit image; the last of 2 or 4 is alpha."""
+    colour = 1 if samples.shape[2] < 3 else 3
+    image = as_image(narrow(samples[:, :, :colour], window))
+    if samples.shape[2] == colour:
+        return image
+    return over_white(image, as_image(high_byte(samples[:, :, colour:])))

@@ -34,7 +34,9 @@ class Webp(NamedTuple):
     channels: int = 3
     media_type: str = WEBP
 
-    def read(self, channels: int, _reduction: int = 1, /) -> NDArray[np.uint8]:
+    def read(
+        self, channels: int, _reduction: int = 1, _window: tuple[int, int] | None = None, /
+    ) -> NDArray[np.uint8]:
         """Decode to uint8 [height, width, channels]: WebP is never reduced."""
         with WebPImageFile(io.BytesIO(self.data)) as image:
             return to_pixels(image, channels)

@@ -89,6 +89,7 @@ def test_messages_never_quote_data_or_declaration():
 
 def test_header_tells_what_is_shown(image_files):
     """Size and channels are those of the picture as displayed, for every sample."""
+    wide = {"png-16", "png-rgb16"}
     grey = {"jpeg-grey", "png-grey", "png-1", "png-2", "png-16"}
     for name, data in image_files.items():
         size = (23, 19)
@@ -96,5 +97,10 @@ def test_header_tells_what_is_shown(image_files):
             size = (19, 23)  # orientation 6: a quarter turn
         elif name == "jpeg-reduced":
             size = (131, 67)
-        expected = Header(TYPES[name.partition("-")[0]], *size, 1 if name in grey else 3)
+        expected = Header(
+            TYPES[name.partition("-")[0]],
+            *size,
+            1 if name in grey else 3,
+            16 if name in wide else 8,
+        )
         assert header(data) == expected, name

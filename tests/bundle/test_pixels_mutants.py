@@ -17,10 +17,10 @@ from handful_bundle.manifest import ImageSpec
 from handful_bundle.pixels import decode, header
 
 SPECS = [
-    ImageSpec(height=height, width=width, channels=channels, resize=policy)
+    ImageSpec(height=height, width=width, channels=channels, resize=policy, window=window)
     for height, width in ((19, 23), (8, 8), (40, 11))
     for channels in (1, 3)
-    for policy in ("stretch", "fit", "crop")
+    for policy, window in (("stretch", None), ("fit", (300, 40_000)), ("crop", None))
 ]
 
 

@@ -51,8 +51,10 @@ with Handful() as client:
     assert [item.index for item in client.embed_stream(paths, batch_size=5)] == list(range(13))
     latents = client.embed(paths[:3], space="latent")
     assert client.decode(latents).png[0].startswith(b"\\x89PNG")
+    assert len(client.interpolate(*paths[:2], steps=3).raise_for_errors().png) == 3
     for call, extra in [
         (lambda: client.decode(latents).pixels, "arrays"),
+        (lambda: client.embed(b"II*\\0 a TIFF file"), "arrays"),
         (lambda: Handful.local("."), "local"),
         (lambda: __import__("handful_client").HandfulEmbedder, "sklearn"),
     ]:

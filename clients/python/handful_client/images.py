@@ -1,9 +1,11 @@
 """From what a user holds (path, bytes, file, PIL image, array) to what can be sent.
 
 Files and bytes go as they are: only the service turns bytes into pixels. PIL images and arrays
-are already pixels; they are packed without loss.
+are already pixels; they are packed without loss, 16 bits included. So are TIFF files, which no
+service takes: the training reads them by the very same code.
 """
 
+import importlib
 import io
 import os
 from collections.abc import AsyncIterable, Iterable
@@ -31,7 +33,8 @@ Image: TypeAlias = Union[  # see above
 ]
 Images: TypeAlias = Image | Iterable[Image]
 
-_KINDS = "a path, bytes, an open file, a PIL image, or a uint8 array [H,W] or [H,W,C]"
+_KINDS = "a path, bytes, an open file, a PIL image, or a uint8 or uint16 array [H,W] or [H,W,C]"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Pixels:
-    """An array [H,W,C], uint8, or uint16 with C = 1."""
+    """An array [H,W,C], uint8 or uint16, C from 1 to 4."""
 
     array: Any = field(repr=False)
 
@@ -113,21 +116,32 @@ def weight(loaded: Loaded) -> int:
 
 
 def pack(loaded: Encoded | Pixels) -> Encoded:
-    """Return the image as a file: pixels become a PNG, which loses nothing.
-
-    Raises:
-        MissingExtra: the image is an array, and Pillow is not installed.
-    """
+    """Return the image as a file: pixels become a PNG, which loses nothing."""
     if isinstance(loaded, Encoded):
         return loaded
-    pillow = extras.need("PIL.Image", "arrays", "sending arrays")
-    array = loaded.array
-    image = pillow.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    return Encoded(_png(image), "image/png")
+    return Encoded(_write_png(loaded.array), "image/png")
 
 
 def _encoded(data: bytes) -> Encoded:
+    if data.startswith(_TIFF):
+        data = _tiff_as_png(data)
     return Encoded(data, _media_type(data))
+
+
+def _tiff_as_png(data: bytes) -> bytes:
+    for package in ("numpy", "PIL.TiffImagePlugin"):
+        extras.need(package, "arrays", "sending TIFF files")
+    tiff = importlib.import_module("handful_client.tiff")
+    try:
+        return _write_png(tiff.read_tiff(data))
+    except tiff.TiffRefused as error:
+        raise ImageUnreadable(str(error), code=error.code) from error
+
+
+def _write_png(samples: Any) -> bytes:
+    files = importlib.import_module("handful_client.png_file")  # it imports numpy
+    data: bytes = files.write_png(samples)
+    return data
 
 
 def _media_type(data: bytes) -> str | None:
@@ -169,9 +183,9 @@ def _checked(array: Any) -> Any:
             "1 to 4 (many greys: [N,H,W,1])",
             code="not_an_image",
         )
-    if array.dtype != "uint8" and not (array.dtype == "uint16" and array.shape[2] == 1):
+    if array.dtype not in ("uint8", "uint16"):
         raise ImageUnreadable(
-            f"an array of {array.dtype} has no agreed range; convert to uint8, 0 to 255",
+            f"an array of {array.dtype} has no agreed range; convert to uint8, 0 to 255, or uint16",
             code="not_an_image",
         )
     return array
@@ -182,6 +196,11 @@ def _pack_pillow(image: Any) -> bytes:
     try:
         # As the same file would be shown: the tag does not survive the PNG.
         image = ops.exif_transpose(image)
+        if image.mode in {"I", "F"}:  # what Pillow would convert it to is clipped, not scaled
+            raise ImageUnreadable(
+                f"a PIL image of mode {image.mode} has no agreed range; give a uint16 array",
+                code="not_an_image",
+            )
         if image.mode not in {"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"}:
             image = image.convert("RGB")
         return _png(image)

@@ -76,6 +76,7 @@ class ImageBlock(_Wire):
     width: int
     channels: int
     resize: str
+    window: tuple[int, int] | None = None  # 16-bit values that become 0 and 255
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -10,9 +10,10 @@ from typing import ClassVar, Self
 
 from handful_bundle.errors import ImageError, ImageTooLarge
 from handful_training.errors import InputError
+from handful_training.sources.sendable import as_sendable
 from handful_training.sources.table import read_table
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 OWN = frozenset({"handful-work", "mlruns", "mlartifacts"})  # our plots are nobody's images
 MAX_FILE_BYTES = 256 * 1024**2
 
@@ -90,24 +91,26 @@ class FileSource:
         return os.path.join(self.root, self.keys[i])  # noqa: PTH118 - an absolute key wins; 240,000 of them
 
     def read(self, i: int) -> bytes:
-        """Return the bytes of file `i`.
+        """Return the bytes of file `i`, as a service would get them: a TIFF comes as a PNG.
 
         Raises:
             FileMissing: it is not there.
             FileUnreadable: it cannot be opened, or is no regular file.
             ImageTooLarge: it has more than `MAX_FILE_BYTES`.
+            ImageError: it is a TIFF of a kind that is not read.
         """
         try:
             # Not blocking: a pipe that is called x.jpg must not stop the run for ever.
             handle = os.open(self.path(i), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
             try:
-                return _regular(handle)
+                data = _regular(handle)
             finally:
                 os.close(handle)
         except FileNotFoundError as error:
             raise FileMissing("no such file") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise FileUnreadable(getattr(error, "strerror", None) or str(error)) from error
+        return as_sendable(data)
 
     def stat_token(self, i: int) -> str:
         """Return size and times of file `i`.

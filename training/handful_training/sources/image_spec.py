@@ -1,4 +1,4 @@
-"""Choose the size and the channels of the pixels from the images themselves."""
+"""Choose the size, the channels and the window of the pixels from the images themselves."""
 
 import logging
 from collections import Counter
@@ -7,25 +7,36 @@ from statistics import median
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from handful_bundle import pixels
 from handful_bundle.errors import ImageError
-from handful_bundle.manifest import ImageSpec
+from handful_bundle.manifest import ImageSpec, Window
 from handful_training.errors import InputError
-from handful_training.sources.source import PixelSource, Source, parts
+from handful_training.sources.source import PixelSource, Source, parts, read_each
+from handful_training.sources.window import choose_window, take_values
 
 SAMPLE = 256
 MIN_SIDE, MAX_SIDE = 16, 256
 SAME_ASPECT = 1.1  # widest over narrowest aspect ratio that still counts as one
+WIDE_SAMPLE = 64  # of them are decoded, if they have 16 bits
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """Sizes of some images, as displayed: (height, width, channels) each."""
+    """What some images are like.
+
+    Attributes:
+        shapes: sizes as displayed: (height, width, channels) each.
+        wide: how many of them have 16 bits.
+        values: values of some of these.
+    """
 
     shapes: list[tuple[int, int, int]]
+    wide: int
+    values: list[NDArray[np.uint16]]
 
     def side(self, axis: Literal[0, 1]) -> float:
         return float(median(shape[axis] for shape in self.shapes))
@@ -43,22 +54,31 @@ def derive_spec(
     width: int | None = None,
     channels: Literal[1, 3] | None = None,
     max_side: int = 64,
+    window: Window | None = None,
 ) -> ImageSpec:
     """Return the pixels to train on; log why these. What is given explicitly wins.
 
     Args:
-        source: at most 256 images of it, evenly spread, are looked at; only their headers are read.
+        source: at most 256 images of it, evenly spread, are looked at: at their headers, and for
+            the window at the values of those of 16 bits.
         resize: how an image of another shape is made to fit.
         height: 16 to 256.
         width: 16 to 256. If only one side is given, the other follows from the images' aspect.
         channels: 1 (grey) or 3 (colour).
         max_side: the longer side where images have different sizes, and nothing else is given.
+        window: 16-bit values that become 0 and 255.
 
     Raises:
         InputError: a side out of bounds, or no image that could tell.
     """
     spec, reason = choose_spec(
-        source, resize=resize, height=height, width=width, channels=channels, max_side=max_side
+        source,
+        resize=resize,
+        height=height,
+        width=width,
+        channels=channels,
+        max_side=max_side,
+        window=window,
     )
     logger.info("%dx%dx%d pixels: %s", *spec.shape, reason)
     return spec
@@ -72,13 +92,16 @@ def choose_spec(
     width: int | None,
     channels: Literal[1, 3] | None,
     max_side: int,
+    window: Window | None = None,
 ) -> tuple[ImageSpec, str]:
     """Return what `derive_spec` returns, and the reason in words for the user."""
     for name, side in (("height", height), ("width", width), ("max_side", max_side)):
         if side is not None and not MIN_SIDE <= side <= MAX_SIDE:
             raise InputError(f"{name} {side}: choose {MIN_SIDE} to {MAX_SIDE} pixels")
-    if height is not None and width is not None and channels is not None:
-        return _spec(height, width, channels, resize), "as set"
+    if height and width and channels and window:
+        return ImageSpec(
+            height=height, width=width, channels=channels, resize=resize, window=window
+        ), "as set"
 
     sample = _look(source)
     grey = all(shape[2] == 1 for shape in sample.shapes)
@@ -89,19 +112,25 @@ def choose_spec(
     if channels is None:
         channels = 1 if grey else 3
         reason += ", all grey" if grey else ", colour"
-    return _spec(height, width, channels, resize), reason
-
-
-def _spec(
-    height: int, width: int, channels: Literal[1, 3], resize: Literal["stretch", "fit", "crop"]
-) -> ImageSpec:
-    return ImageSpec(height=height, width=width, channels=channels, resize=resize)
+    if sample.wide:
+        if window is None:
+            window, why = choose_window(sample.values)
+        else:
+            why = "window as set"
+        reason += f", {why}"
+        if narrow := len(sample.shapes) - sample.wide:
+            reason += f" ({narrow} of {len(sample.shapes)} images have 8 bits and are taken as is)"
+    spec = ImageSpec(height=height, width=width, channels=channels, resize=resize, window=window)
+    return spec, reason
 
 
 def _look(source: Source) -> _Sample:
     shapes: list[tuple[int, int, int]] = []
+    values: list[NDArray[np.uint16]] = []
+    wide = 0
     reasons: Counter[str] = Counter()
     rows = np.unique(np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).round().astype(int))
+    step = -(-len(rows) // WIDE_SAMPLE)
     start = 0
     for part in parts(source):
         inside = rows[(rows >= start) & (rows < start + len(part))] - start
@@ -110,16 +139,22 @@ def _look(source: Source) -> _Sample:
             height, width, *rest = part.shape
             shapes += [(height, width, rest[0] if rest else 1)] * len(inside)
             continue
-        for i in inside.tolist():
+        for data in read_each(part, inside.tolist()):
             try:
-                found = pixels.header(part.read(i))
+                if isinstance(data, ImageError):
+                    raise data
+                found = pixels.header(data)
                 shapes.append((found.height, found.width, found.channels))
+                if found.bits == 16:
+                    wide += 1
+                    if wide % step == 1 % step:  # evenly spread over all that there are
+                        values.append(take_values(pixels.wide_samples(data)))
             except ImageError as error:
                 reasons[f"{error.code} ({error})"] += 1
     if not shapes:
         listed = "; ".join(f"{n} times {reason}" for reason, n in reasons.most_common(3))
         raise InputError(f"none of {len(rows)} images looked at can be read: {listed}")
-    return _Sample(shapes)
+    return _Sample(shapes, wide, values)
 
 
 def _given(sample: _Sample, height: int | None, width: int | None) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from handful_client.errors import InputError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff"})
 
 
 def find(named: Sequence[str]) -> Iterator[Path]:
