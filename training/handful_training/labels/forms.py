@@ -1,4 +1,4 @@
-"""The forms that `--labels` takes: a CSV file, `folders`, a folder of class folders, an idx file.
+"""The forms that `--labels` takes: tables, folders, idx files, exports of Label Studio.
 
 Each gives a label by row of the source, and notes on what was left aside.
 """
@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from handful_training.errors import InputError
-from handful_training.sources.folder import FileSource, normalise
+from handful_training.labels import label_studio
+from handful_training.labels.label_studio import Export
+from handful_training.labels.places import match
+from handful_training.sources.column import LabelledSource
+from handful_training.sources.folder import FileSource
 from handful_training.sources.idx import IdxSource, is_idx, read_idx_labels
+from handful_training.sources.naming import INSIDE, label_key, label_root
 from handful_training.sources.source import JoinedSource, Source, parts
 from handful_training.sources.table import read_table
 
 FORMS = (
     "--labels takes a .csv file with the columns `path,label`, the word `folders`, a folder of "
-    "class folders, or for idx images their labels file"
+    "class folders, a .json or .csv export of Label Studio, the word `column` (or `column:NAME`) "
+    "where Parquet files or tars hold labels, or for idx images their labels file"
 )
 
 
@@ -37,14 +43,24 @@ def find_labels(spec: str, source: Source, images: str | Path) -> Found:
     Raises:
         InputError: no such labels, or none that matches an image.
     """
-    path = Path(spec)
     if spec == "folders":
         return _by_folder(source, images)
+    if spec == "column" or spec.startswith("column:"):
+        return _by_column(source, images, spec.partition(":")[2] or None)
+    return _by_path(spec, source, images)
+
+
+def _by_path(spec: str, source: Source, images: str | Path) -> Found:
+    path = Path(spec)
     if path.is_dir():
         return _elsewhere(path, source)
     if not path.exists():
         raise InputError(f"--labels {spec}: no such file or folder. {FORMS}")
+    if path.suffix.lower() == ".json":
+        return _exported(path, label_studio.read_json(path), source, images)
     if path.suffix.lower() == ".csv":
+        if label_studio.is_csv(path):
+            return _exported(path, label_studio.read_csv(path), source, images)
         return _listed(path, source, images)
     if is_idx(path):
         return _idx(path, source, images)
@@ -69,6 +85,19 @@ def _by_folder(source: Source, images: str | Path) -> Found:
     loose = len(source) - len(label_of)
     notes = [f"{loose:,} images lie in no class folder and stay unlabelled"] if loose else []
     return Found(source, label_of, notes)
+
+
+def _by_column(source: Source, images: str | Path, column: str | None) -> Found:
+    if not isinstance(source, LabelledSource):
+        raise InputError(
+            f"--labels column: {images} has no column of labels; Parquet files and tars can. "
+            f"{FORMS}"
+        )
+    label_of = {row: _name(text, f"{images}, row {row}") for row, text in source.labels(column)}
+    if not label_of:
+        raise InputError(f"--labels column: none of {len(source):,} images in {images} has a label")
+    bare = len(source) - len(label_of)
+    return Found(source, label_of, [f"{bare:,} images have no label in {images}"] if bare else [])
 
 
 def _elsewhere(folder: Path, source: Source) -> Found:
@@ -98,8 +127,7 @@ def _elsewhere(folder: Path, source: Source) -> Found:
 
 
 def _listed(table: Path, source: Source, images: str | Path) -> Found:
-    place = Path(images)
-    root = os.path.abspath(place if place.is_dir() else place.parent)  # noqa: PTH100 - as in folder.py
+    root = label_root(str(images))
     label_at: dict[str, str] = {}
     empty = 0
     for line, (path, text) in read_table(table, ["path", "label"]):
@@ -109,7 +137,7 @@ def _listed(table: Path, source: Source, images: str | Path) -> Found:
             empty += 1
             continue
         label = _name(text, f"{table}, line {line}")
-        key = normalise(path, root)
+        key = label_key(path, root)
         if (known := label_at.setdefault(key, label)) != label:
             raise InputError(
                 f"{table}, line {line}: {path} is labelled {label!r}, before it was {known!r}; "
@@ -133,9 +161,44 @@ def _listed(table: Path, source: Source, images: str | Path) -> Found:
     return Found(source, label_of, notes)
 
 
+def _exported(file: Path, export: Export, source: Source, images: str | Path) -> Found:
+    """Label what was labelled in Label Studio, which names images in ways of its own."""
+    left_out = [f"{count:,} {why}" for why, count in export.left_out.most_common()]
+    notes = [f"images in {file} that stay unlabelled: {', '.join(left_out)}"] if left_out else []
+    if not export.label_of:
+        raise InputError(
+            f"{file} has no label of a whole image; answer a <Choices> question about each image"
+            + "".join(f"; {note}" for note in notes)
+        )
+    found = match(export.label_of, source.keys)
+    label_of: dict[int, str] = {}
+    clashing: set[int] = set()
+    for url, row in found.row_of.items():
+        label = _name(export.label_of[url], f"{file}, {url}")
+        if label_of.setdefault(row, label) != label:
+            clashing.add(row)
+    for row in clashing:
+        del label_of[row]
+    for urls, why in (
+        (found.unknown, f"are no image of {images}"),
+        (found.open, "may be one of several images of the same name, and stay unlabelled"),
+        (found.by_name, "are known by the name of the file alone"),
+    ):
+        if urls:
+            notes.append(
+                f"{len(urls):,} of {len(export.label_of):,} labels in {file} {why}: {_some(urls)}"
+            )
+    if clashing:
+        names = _some(source.keys[row] for row in sorted(clashing))
+        notes.append(f"{len(clashing):,} images have two labels in {file} and get none: {names}")
+    if not label_of:
+        raise InputError(f"{'; '.join(notes)}. Images are called like {_some(source.keys)}")
+    return Found(source, label_of, notes)
+
+
 def _parent(key: str) -> str:
     """Return the name of the folder that holds `key`, "" where that is IMAGES itself."""
-    folder = key.rpartition("/")[0].rpartition("/")[2]
+    folder = key.rpartition(INSIDE)[2].rpartition("/")[0].rpartition("/")[2]
     return _name(folder, f"folder of {key!r}") if folder else ""
 
 

@@ -132,7 +132,8 @@ def read_labels(
 
     Args:
         spec: a CSV file with the columns `path,label`; the word `folders`; a folder of class
-            folders, whose images join the source; or for an idx source its labels file.
+            folders, whose images join the source; an export of Label Studio; or for an idx source
+            its labels file.
         source: what `open_source(images)` returned.
         images: what the paths in the CSV file are relative to.
         min_classes: two to fit a classifier; to evaluate one, a single class will do.
