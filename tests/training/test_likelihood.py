@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from handful_bundle.decoder import distortion
 from handful_bundle.encoder import Encoding
 from handful_training.likelihood import HeldOutElbo, held_out_elbo
 
@@ -46,3 +47,21 @@ def test_its_terms_have_their_closed_forms() -> None:
     assert found.kl.sum() == pytest.approx(found.rate)
     assert found.neg_elbo == pytest.approx(found.distortion + found.rate)
     assert found.images == 50
+
+
+def test_the_discretised_logistic_is_a_distribution_over_the_256_intensities() -> None:
+    """Outside torch, too, the masses of all 256 values of a pixel sum to one."""
+    values = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
+    for mean in (-0.3, 0.0, 0.4, 1.0, 1.7):
+        for log_scale in (-6.0, -4.0, -1.0, 1.0):
+            parameters = np.full((256, 1, 1, 2), (mean, log_scale), np.float32)
+            mass = np.exp(-distortion(values, parameters, "discretised_logistic"))
+            assert mass.sum() == pytest.approx(1, rel=1e-9)
+
+
+def test_the_standard_error_is_that_of_the_mean() -> None:
+    """Where images differ only by their rate, the error is the rates' deviation over root N."""
+    mean = np.zeros((50, 1), np.float32)
+    mean[::2] = 2.0  # a rate of 2 nats, and 0
+    found = elbo_of(mean, np.zeros((50, 1), np.float32))
+    assert found.standard_error == pytest.approx(np.std([0, 2] * 25, ddof=1) / np.sqrt(50))

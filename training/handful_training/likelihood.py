@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from handful_bundle.decoder import Decoder, distortion, rate
 from handful_bundle.encoder import Encoder
+from handful_training.iwae import Estimate
 
 ACTIVE_NATS = 0.01
 _ROWS = 256  # decoded at once: 256 x 256 x 256 x 6 float32 would be 400 MB
@@ -17,6 +18,7 @@ class HeldOutElbo:
     """Means over images, in nats per image, from one sample z ~ q(z|x) each."""
 
     neg_elbo: float  # distortion + rate, an upper bound on -log p(x) in expectation
+    standard_error: float  # of neg_elbo, over images; nan for a single one
     distortion: float
     rate: float
     kl: NDArray[np.float64]  # per latent dimension, [D]; sums to the rate
@@ -39,6 +41,11 @@ def held_out_elbo(
 ) -> HeldOutElbo:
     """Estimate the ELBO of `images` (Kingma & Welling 2014, arXiv:1312.6114, eq. 3).
 
+    A bound on the log probability of discrete images where the likelihood is the discretised
+    logistic, or the images are binary. With the Bernoulli likelihood on grey images it is the
+    loss that training minimises, good for comparing like with like, and no likelihood of anything:
+    train with `objective.binarise` for one. Tighter bounds: `handful_training.iwae`.
+
     Args:
         images: uint8 [N, H, W, C], N >= 1, not trained on.
         encoder: exported.
@@ -57,5 +64,12 @@ def held_out_elbo(
         rates.append(rate(encoding.mean, encoding.log_variance))
         mean, log_variance = (part.astype(np.float64) for part in encoding[1:])
         kls.append(0.5 * (np.square(mean) + np.exp(log_variance) - log_variance - 1))
-    d, r = float(np.concatenate(distortions).mean()), float(np.concatenate(rates).mean())
-    return HeldOutElbo(d + r, d, r, np.concatenate(kls).mean(0), len(images))
+    d, r = np.concatenate(distortions), np.concatenate(rates)
+    return HeldOutElbo(
+        neg_elbo=float(d.mean()) + float(r.mean()),
+        standard_error=Estimate.of(d + r).standard_error,
+        distortion=float(d.mean()),
+        rate=float(r.mean()),
+        kl=np.concatenate(kls).mean(0),
+        images=len(images),
+    )

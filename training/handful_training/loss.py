@@ -1,12 +1,14 @@
 """The one number that is minimised, put together from the terms in `objective`."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from handful_bundle.manifest import Likelihood
 from handful_training.config import ObjectiveConfig
 from handful_training.model import Output
-from handful_training.objective import elbo, info_nce
+from handful_training.objective import Elbo, elbo, free_bits_rate, info_nce, kl_per_dimension
 from handful_training.schedule import kl_weight
 
 
@@ -16,8 +18,11 @@ def training_loss(
     likelihood: Likelihood,
     config: ObjectiveConfig,
     progress: float,
+    gather: Callable[..., tuple[Tensor, ...]] = lambda *rows: rows,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return -ELBO / (values per image) + invariance_weight x InfoNCE, and its terms.
+
+    Weights and free bits change the loss alone: distortion and rate are reported as they are.
 
     Args:
         images: [B, C, H, W] in [0, 1].
@@ -25,22 +30,26 @@ def training_loss(
         likelihood: family of p(x|z).
         config: the weights.
         progress: of the training, in [0, 1]; the rate's weight rises at its start.
+        gather: puts the rows of several processes together, where these are not the whole batch.
 
     Returns:
         The loss, and means over the batch: loss, distortion, rate, invariance.
     """
-    terms = elbo(
-        images,
-        output.parameters.float(),
-        output.posterior.mean.float(),
-        output.posterior.log_variance.float(),
-        likelihood=likelihood,
-        beta=config.beta * kl_weight(progress, config.kl_warm_up),
+    mean, log_variance = output.posterior.mean.float(), output.posterior.log_variance.float()
+    beta = config.beta * kl_weight(progress, config.kl_warm_up)
+    local = elbo(
+        images, output.parameters.float(), mean, log_variance, likelihood=likelihood, beta=beta
     )
-    loss = -terms.value.mean() / images[0].numel()
+    terms = Elbo(*gather(*local))
+    bound = terms.value.mean()
+    if config.free_bits > 0:
+        (kl,) = gather(kl_per_dimension(mean, log_variance))
+        rate = free_bits_rate(kl, config.free_bits)
+        bound = -terms.distortion.mean() - beta * rate
+    loss = -bound / images[0].numel()
     invariance = torch.zeros((), device=images.device)
     if output.projections is not None:
-        first, second = output.projections
+        first, second = gather(*output.projections)
         invariance = info_nce(first.float(), second.float(), config.temperature)
         loss = loss + config.invariance_weight * invariance
     return loss, {

@@ -67,6 +67,21 @@ def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)
 
 
+def free_bits_rate(kl: Tensor, free_bits: float) -> Tensor:
+    """Sum over latents of max(free_bits, mean KL over the batch), in nats, a scalar.
+
+    Takes the rate's place in the loss, so that no dimension gains by falling below `free_bits`:
+    one that would collapse is left to be useful. No part of any bound; never report it. Kingma et
+    al. 2016, "Improving Variational Inference with Inverse Autoregressive Flow", arXiv:1606.04934,
+    eq. 15, with every latent dimension as a group of its own.
+
+    Args:
+        kl: per image and latent dimension, [B, D], in nats; see `kl_per_dimension`.
+        free_bits: lambda, nats per dimension; 0 gives the mean rate.
+    """
+    return kl.mean(0).clamp(min=free_bits).sum()
+
+
 def sample(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """Reparameterise: z = mean + standard deviation * noise, [B, D], noise ~ N(0, I).
 

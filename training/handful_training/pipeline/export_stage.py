@@ -9,10 +9,10 @@ import numpy as np
 
 from handful_bundle.bundle import Bundle
 from handful_bundle.manifest import Provenance
-from handful_training import export, likelihood
+from handful_training import binarise, export, iwae, likelihood
 from handful_training.config import Config
 from handful_training.packs.pack import Pack
-from handful_training.pipeline import drawings
+from handful_training.pipeline import drawings, held_out
 from handful_training.pipeline.pretrain_stage import TrainedVae
 from handful_training.pipeline.work import code_digest, file_digest, open_stage
 from handful_training.pretrain import held_out_rows
@@ -29,7 +29,7 @@ class ExportedVae:
     """A bundle without a head, and what is known of it."""
 
     bundle: Path
-    metrics: dict[str, float]  # neg_elbo_nats and its parts, on held-out images
+    metrics: dict[str, float]  # of `held_out.measure`, and the parity
     plots: Path
     skipped: bool
 
@@ -52,10 +52,11 @@ def export_vae(
         {
             "checkpoint": file_digest(trained.checkpoint),
             "name": name,
-            "code": code_digest(export, likelihood, drawings),
+            "code": code_digest(binarise, export, iwae, likelihood, held_out, drawings),
         },
         force=force or not trained.skipped,
     )
+    run.tags({"handful.stage": stage.key})
     folder, plots = stage.folder / "bundle", stage.folder / "plots"
     found = stage.result()
     if found is None:
@@ -63,18 +64,10 @@ def export_vae(
         kept = held_out_rows(len(pack.images), config.optimiser.held_out)
         real = np.array(pack.images[kept])
         exported, parity = export.export(trained.model, real[:PARITY_IMAGES])
-        elbo = likelihood.held_out_elbo(
-            real, export.open_encoder(exported), export.open_decoder(exported)
-        )
-        metrics = {
-            "neg_elbo_nats": elbo.neg_elbo,
-            "distortion_nats": elbo.distortion,
-            "rate_nats": elbo.rate,
-            "bits_per_dimension": elbo.neg_elbo / np.log(2) / np.prod(trained.model.spec.shape),
-            "active_dimensions": len(elbo.active),
-            "export_parity": parity,
-        }
-        metrics = {key: float(value) for key, value in metrics.items()}
+        # What the training minimised is measured on images of the kind that it saw.
+        alike = binarise.binarise(real, 0) if config.objective.binarise else real
+        elbo, metrics = held_out.measure(alike, exported)
+        metrics["export_parity"] = parity
         manifest, files = export.make_bundle(
             exported,
             real,
@@ -90,15 +83,22 @@ def export_vae(
     else:
         run.tags({"handful.skipped": "true"})
         skipped = True
-    _log.info(
-        "held-out -ELBO %.1f nats; %d of %d latent dimensions are active",
-        found["metrics"]["neg_elbo_nats"],
-        found["metrics"]["active_dimensions"],
-        config.model.latent_dim,
-    )
+    _tell(found["metrics"], config.model.latent_dim)
     run.metrics(found["metrics"])
     run.artifacts(plots, folder="plots")
     return ExportedVae(folder, found["metrics"], plots, skipped)
+
+
+def _tell(metrics: dict[str, float], latent_dim: int) -> None:
+    _log.info(
+        "held-out -ELBO %.1f nats, -IWAE_%d %.1f nats%s; %d of %d latent dimensions are active",
+        metrics["neg_elbo_nats"],
+        metrics["iwae_samples"],
+        metrics["neg_iwae_nats"],
+        "" if metrics["is_log_likelihood"] else " (of grey images: losses, no likelihood)",
+        metrics["active_dimensions"],
+        latent_dim,
+    )
 
 
 def provenance(run: Run, pack: Pack, seed: int) -> Provenance:
