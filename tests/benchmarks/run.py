@@ -1,29 +1,38 @@
 """`make bench`: every figure of docs/benchmarks.md, or those that are named.
 
-make bench ARGS="pretraining reading answers memory accuracy"
+make bench ARGS="pretraining reading answers memory accuracy clusters"
+
+Options behind a single name go to that bench: make bench ARGS="likelihood --minutes 5"
 """
 
 import argparse
 import importlib
 import platform
+import sys
 
 from handful_bundle.session import cpu_quota
 
-NAMES = ("pretraining", "reading", "answers", "memory", "accuracy")
+NAMES = ("pretraining", "reading", "answers", "memory", "accuracy", "clusters", "likelihood")
 
 
 def main() -> None:
     """Run the benches that are named, all by default, each in the order of the list."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
-    names = parser.parse_args().names or NAMES
+    words = sys.argv[1:]
+    # A bench's own options start where the names end; before any name they are this parser's.
+    end = next((i for i, word in enumerate(words) if i and word.startswith("-")), len(words))
+    names, options = parser.parse_args(words[:end]).names or NAMES, words[end:]
     if unknown := set(names) - set(NAMES):
         parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if options and len(names) > 1:
+        parser.error(f"{' '.join(options)}: name the one bench that these options are for")
     print(f"{platform.machine()}, {cpu_quota()} CPUs, Python {platform.python_version()}\n")
     for name in names:
         print(f"## {name}\n", flush=True)
         # Imported when its turn comes: reading processes import this module again, without torch.
-        importlib.import_module(f"bench_{name}").main()
+        bench = importlib.import_module(f"bench_{name}")
+        bench.main(options) if options else bench.main()
         print(flush=True)
 
 

@@ -15,7 +15,7 @@ from handful_training.plots.embedding_map import MAX_POINTS, _choose, project
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 255, (6, 16, 16, 1), dtype=np.uint8)
 COLOUR = RNG.integers(0, 255, (11, 20, 32, 3), dtype=np.uint8)
-ODD_NAMES = ("$5 bill", "$\\frac", "猫", "a\nb", "x" * 500)
+ODD_NAMES = ("$5 bill", "$\\frac", "猫", "a\nb \udcff", "x" * 500)
 HISTORY = [
     {"epoch": e, "neg_elbo": 300 / e, "distortion": 280 / e, "rate": 20 / e, "invariance": 2 / e}
     for e in (1, 2, 3)
@@ -33,6 +33,22 @@ DRAWINGS = {
     "one sample": lambda path: plots.samples(IMAGES[:1], path),
     "traversals": lambda path: plots.traversals(
         IMAGES.reshape(2, 3, 16, 16, 1), np.array([7, 3]), np.array([1.5, 0.2]), path
+    ),
+    "strips": lambda path: plots.strips(
+        COLOUR[:10].reshape(5, 2, 20, 32, 3),
+        path,
+        title="\udcff",
+        subtitle="$",
+        names=ODD_NAMES,
+        columns=ODD_NAMES[:2],
+    ),
+    "tight strips": lambda path: plots.strips(
+        IMAGES.reshape(3, 2, 16, 16, 1),
+        path,
+        title="Strips",
+        subtitle="two",
+        names=("a", "b", "c"),
+        tight=True,
     ),
     "learning curves": lambda path: plots.learning_curves(HISTORY, path),
     "learning curves of one epoch": lambda path: plots.learning_curves(HISTORY[:1], path),

@@ -60,17 +60,13 @@ class PixelBaseline:
             labels: names of the K classes.
             seed: draws the images that PCA sees, when the pool has more than 20,000 or 64 MiB.
         """
-        sample = _sample(pool, np.random.default_rng(seed))
-        pca = PCA(
-            min(COMPONENTS, *sample.shape), svd_solver="randomized", copy=False, random_state=seed
-        ).fit(sample)
-        del sample
-        features = _project(pool, index, pca.mean_, pca.components_)
+        mean, components = pixel_components(pool, seed)
+        features = project_pixels(pool, index, mean, components)
         classifier = logistic(tol=1e-4)
         fit(classifier, C, features, target.astype(np.int64))
         return cls(
-            pca.mean_,
-            pca.components_,
+            mean,
+            components,
             per_class(classifier.coef_),
             per_class(classifier.intercept_),
             labels,
@@ -81,7 +77,7 @@ class PixelBaseline:
     ) -> NDArray[np.float32]:
         """Return p(class) of `images` [N, H, W, C], or of those at `index`: [n, K]."""
         rows = np.arange(len(images)) if index is None else index
-        features = _project(images, rows, self.mean, self.components)
+        features = project_pixels(images, rows, self.mean, self.components)
         return _softmax(features @ self.coefficients.T + self.intercept).astype(np.float32)
 
     def out_of_fold(
@@ -105,7 +101,7 @@ class PixelBaseline:
         smallest = int(np.bincount(classes, minlength=len(self.labels)).min())
         if smallest < 2:
             raise ValueError(f"a class has {smallest} labels; two are needed to hold one out")
-        features = _project(pool, index, self.mean, self.components)
+        features = project_pixels(pool, index, self.mean, self.components)
         rng = np.random.default_rng(seed)
         total = np.zeros((len(index), len(self.labels)))
         for _ in range(REPEATS):
@@ -134,6 +130,22 @@ class PixelBaseline:
         return cls(**arrays, labels=labels)
 
 
+def pixel_components(
+    pool: NDArray[np.uint8], seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean [d] and up to 50 principal components [p, d] of the pool's pixels.
+
+    Args:
+        pool: all unlabelled images, [N, H, W, C]; a memory map will do.
+        seed: draws the images that PCA sees, when the pool has more than 20,000 or 64 MiB.
+    """
+    sample = _sample(pool, np.random.default_rng(seed))
+    pca = PCA(
+        min(COMPONENTS, *sample.shape), svd_solver="randomized", copy=False, random_state=seed
+    ).fit(sample)
+    return pca.mean_, pca.components_
+
+
 def _sample(pool: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
     """Return the pixels of as many images as PCA may see, [m, d]."""
     width = shrink(pool[:1]).size
@@ -149,7 +161,7 @@ def _sample(pool: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.flo
     return sample
 
 
-def _project(
+def project_pixels(
     images: NDArray[np.uint8],
     rows: NDArray[np.integer],
     mean: NDArray[np.float32],

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 import httpx
 
-from handful_client import batches, ordered, plans, results
+from handful_client import batches, interpolation, ordered, plans, results
 from handful_client.batches import Batch
 from handful_client.client_base import ClientBase
 from handful_client.flow import Flow, drive_async
@@ -18,6 +18,7 @@ from handful_client.results import (
     EmbedItem,
     EmbedResult,
     ImagesResult,
+    Latents,
     Progress,
     ReconstructResult,
 )
@@ -117,7 +118,7 @@ class AsyncHandful(ClientBase):
         stream = plans.classify_stream(self._backend)
         return self._stream(images, stream, batch_size, in_flight, progress)
 
-    async def decode(self, latents: Any) -> ImagesResult:
+    async def decode(self, latents: Latents) -> ImagesResult:
         """Decode latents; as `Handful.decode`."""
         parts = await self._ask(plans.latents(latents), self._backend.decode)
         return results.join_images([part for _, part in parts])
@@ -126,6 +127,13 @@ class AsyncHandful(ClientBase):
         """Encode and decode images; as `Handful.reconstruct`."""
         parts = await self._ask(images, self._backend.reconstruct)
         return results.join_reconstructed([part for _, part in parts])
+
+    async def interpolate(self, first: Image, second: Image, *, steps: int = 8) -> ImagesResult:
+        """Go from one image to another through latent space; as `Handful.interpolate`."""
+        found = await self.embed(interpolation.ends(first, second, steps), space="latent")
+        parts = await self._ask(interpolation.between(found, steps), self._backend.decode)
+        made = results.join_images([part for _, part in parts])
+        return interpolation.of_one_model(made, found)
 
     async def sample(
         self, count: int = 1, *, label: str | None = None, seed: int | None = None

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 import httpx
 
-from handful_client import batches, ordered, plans, results
+from handful_client import batches, interpolation, ordered, plans, results
 from handful_client.batches import Batch
 from handful_client.client_base import ClientBase
 from handful_client.flow import Flow, drive
@@ -17,6 +17,7 @@ from handful_client.results import (
     EmbedItem,
     EmbedResult,
     ImagesResult,
+    Latents,
     Progress,
     ReconstructResult,
 )
@@ -171,7 +172,7 @@ class Handful(ClientBase):
         stream = plans.classify_stream(self._backend)
         return self._stream(images, stream, batch_size, in_flight, progress)
 
-    def decode(self, latents: Any) -> ImagesResult:
+    def decode(self, latents: Latents) -> ImagesResult:
         """Decode latents: rows of numbers [N, D], or the result of `embed(…, space="latent")`.
 
         Raises:
@@ -188,6 +189,27 @@ class Handful(ClientBase):
         """
         parts = self._ask(images, self._backend.reconstruct)
         return results.join_reconstructed([part for _, part in parts])
+
+    def interpolate(self, first: Image, second: Image, *, steps: int = 8) -> ImagesResult:
+        """Go from one image to another through latent space: the images on the way.
+
+        The first and the last are the reconstructions of the two. Between them the latent turns
+        from one mean of q(z|x) to the other along an arc; see `handful_client.interpolation`.
+
+        Args:
+            first: one image.
+            second: another.
+            steps: images in all, 2 or more.
+
+        Raises:
+            PartialFailure: one of the two is unusable; its error, with index 0 or 1, says why.
+            NoDecoder: the model cannot decode.
+            SpaceMismatch: another encoder was put into service between the two requests.
+        """
+        found = self.embed(interpolation.ends(first, second, steps), space="latent")
+        parts = self._ask(interpolation.between(found, steps), self._backend.decode)
+        made = results.join_images([part for _, part in parts])
+        return interpolation.of_one_model(made, found)
 
     def sample(
         self, count: int = 1, *, label: str | None = None, seed: int | None = None

@@ -18,6 +18,7 @@ from handful_client.results import (
     ClassifyItem,
     EmbedItem,
     EmbedResult,
+    Latents,
     Progress,
     partial_failure,
 )
@@ -156,7 +157,7 @@ def vectors(given: Any, space: str | None) -> list[Vector | ItemError]:
     ]
 
 
-def latents(given: Any) -> list[Vector]:
+def latents(given: Latents) -> list[Vector]:
     """Return latents as a stream's input.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, Union
 
 from handful_client import rows
 from handful_client.errors import PartialFailure
@@ -52,6 +52,10 @@ class EmbedResult:
             results = [failed.get(index, row) for index, row in enumerate(self.embeddings)]
             raise partial_failure(results, self.errors)
         return self
+
+
+# Union rather than `|`, which cannot take the name of a package that may not be installed.
+Latents: TypeAlias = Union[EmbedResult, Sequence[Sequence[float]], "NDArray[Any]"]
 
 
 @dataclass(frozen=True, eq=False)

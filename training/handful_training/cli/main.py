@@ -10,7 +10,8 @@ import sys
 import typer
 
 from handful_bundle.errors import HandfulError
-from handful_training.cli import models, train
+from handful_training import interrupts
+from handful_training.cli import look, models, train
 from handful_training.errors import InputError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(train.app)
 app.add_typer(models.app)
+app.add_typer(look.app)
 
 
 def main() -> None:
@@ -38,15 +40,16 @@ def main() -> None:
     ):
         logging.getLogger(chatter).setLevel(logging.WARNING)
     try:
-        app()
+        with interrupts.raising():
+            app()
     except InputError as error:
         sys.exit(_say(error, 2))
     except HandfulError as error:
         sys.exit(_say(error, 1))
-    except KeyboardInterrupt:
-        sys.exit(_say(HandfulError("interrupted; start it again to go on"), 130))
+    except interrupts.Interrupted as error:
+        sys.exit(_say(error, error.status))
 
 
-def _say(error: Exception, status: int) -> int:
+def _say(error: BaseException, status: int) -> int:
     print(f"handful-train: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - stderr
     return status

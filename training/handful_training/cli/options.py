@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from handful_training.pipeline import run as pipeline
 
 Images = Annotated[
-    str, typer.Argument(help="A folder, a CSV with a `path` column, or the images of an idx pair.")
+    str,
+    typer.Argument(
+        help="A folder, a CSV or Parquet file with a `path` column, Parquet files of image bytes, "
+        "tars, or the images of an idx pair; or a URL of any of these (s3://bucket/folder/)."
+    ),
 ]
 Reference = Annotated[
     str, typer.Argument(metavar="NAME", help="NAME (its champion), NAME@ALIAS or NAME/VERSION.")
 ]
-LABELS = "FILE.csv (path,label), `folders`, a folder of class folders, or an idx labels file."
+LABELS = (
+    "FILE.csv (path,label), `folders`, a folder of class folders, a .json or .csv export of Label "
+    "Studio, `column` or `column:NAME` of Parquet files or tars, or an idx labels file."
+)
 LabelsOption = Annotated[str | None, typer.Option("--labels", help=LABELS)]
 PerClass = Annotated[
     int | None, typer.Option("--labels-per-class", min=1, help="Keep N labels of each class.")
@@ -107,8 +114,13 @@ def device_of(name: str) -> Device:
     return cast("Device", name)
 
 
-def show(result: dict[str, Any], *, as_json: bool) -> None:
-    """Print a command's result on stdout, as lines or as one JSON object."""
+def show(result: dict[str, Any] | None, *, as_json: bool) -> None:
+    """Print a command's result on stdout, as lines or as one JSON object.
+
+    None, from a process that only trains along with another, is nothing to print.
+    """
+    if result is None:
+        return
     if as_json:
         print(json.dumps(result))  # noqa: T201 - this is the command's output
         return

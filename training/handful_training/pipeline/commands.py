@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from handful_bundle.bundle import Bundle
 from handful_bundle.session import Device
 from handful_training.baseline import PixelBaseline
 from handful_training.config import Config
@@ -13,10 +12,12 @@ from handful_training.embedding import embed_parts
 from handful_training.embedding_files import check_output, write_embeddings
 from handful_training.labels.choice import LabelChoice
 from handful_training.pipeline.evaluation import predict_given
+from handful_training.pipeline.fetch import fetch
 from handful_training.pipeline.inputs import read_inputs
 from handful_training.pipeline.run import BASELINE, finish, run_folder
 from handful_training.pipeline.work import work_folder
 from handful_training.progress import progress
+from handful_training.sources.store import shown
 from handful_training.tracking import Tracker, Version, origin
 
 _log = logging.getLogger(__name__)
@@ -26,12 +27,14 @@ def head(
     reference: str, images: str, choice: LabelChoice, config: Config, *, force: bool
 ) -> dict[str, Any]:
     """Fit a head for new labels on the encoder of `reference`, and register the pair."""
-    work, tracker = work_folder(), Tracker.open()
-    version, bundle = _fetch(tracker, reference, work, "cpu")
+    work = work_folder()
+    tracker = Tracker.open(work=work)
+    version, bundle = fetch(tracker, reference, work, "cpu")
     spec = bundle.manifest.image
     inputs = read_inputs(images, work, choice=choice, spec=spec, minimum=1)
     with tracker.run(version.name, title="head", tags=origin()) as parent:
         parent.params({"encoder": f"{version.name}/{version.version}"})
+        tracker.registry.used(version, parent)
         folder = run_folder(work, version.name, parent)
         return finish(
             tracker,
@@ -48,8 +51,9 @@ def head(
 
 def evaluate(reference: str, images: str, choice: LabelChoice, *, device: Device) -> dict[str, Any]:
     """Score the head of `reference` on labelled images, beside the baseline of its own labels."""
-    work, tracker = work_folder(), Tracker.open()
-    version, bundle = _fetch(tracker, reference, work, device)
+    work = work_folder()
+    tracker = Tracker.open(work=work)
+    version, bundle = fetch(tracker, reference, work, device)
     spec = bundle.manifest.image
     inputs = read_inputs(images, work, choice=choice, spec=spec, minimum=1, min_classes=1)
     assert inputs.labels is not None
@@ -59,10 +63,11 @@ def evaluate(reference: str, images: str, choice: LabelChoice, *, device: Device
         folder = run_folder(work, version.name, run)
         predictions.draw(folder)
         run.params({"version": version.version})
+        tracker.registry.used(version, run)
         run.dataset(
             f"{version.name}-evaluation",
             inputs.pack.content_digest,
-            source=images,
+            source=shown(images),
             context="evaluation",
             profile={"images": len(inputs.labels)},
         )
@@ -79,8 +84,9 @@ def evaluate(reference: str, images: str, choice: LabelChoice, *, device: Device
 def embed(reference: str, images: str, output: Path, *, device: Device) -> dict[str, Any]:
     """Write the embeddings of all readable images to `output`."""
     check_output(output)
-    work, tracker = work_folder(), Tracker.open()
-    version, bundle = _fetch(tracker, reference, work, device)
+    work = work_folder()
+    tracker = Tracker.open(work=work)
+    version, bundle = fetch(tracker, reference, work, device)
     inputs = read_inputs(images, work, spec=bundle.manifest.image, minimum=1)
     pack, dim = inputs.pack, bundle.manifest.embedding_dim
     with progress(len(pack), desc="Embedding") as bar:
@@ -104,19 +110,14 @@ def embed(reference: str, images: str, output: Path, *, device: Device) -> dict[
 
 def promote(name: str, version: str) -> dict[str, Any]:
     """Make a version the champion, without asking the gate."""
-    Tracker.open().registry.promote(name, version)
+    Tracker.open(work=work_folder()).registry.promote(name, version)
     return {"name": name, "version": version, "promoted": True}
 
 
 def rollback(name: str) -> dict[str, Any]:
     """Make the previous champion the champion again."""
-    return {"name": name, "version": Tracker.open().registry.rollback(name), "promoted": True}
-
-
-def _fetch(tracker: Tracker, reference: str, work: Path, device: Device) -> tuple[Version, Bundle]:
-    version = tracker.registry.resolve(reference)
-    folder = tracker.registry.download(*version, work)
-    return version, Bundle.load(folder, device=device)
+    version = Tracker.open(work=work_folder()).registry.rollback(name)
+    return {"name": name, "version": version, "promoted": True}
 
 
 def _baseline(tracker: Tracker, version: Version) -> PixelBaseline | None:

@@ -7,7 +7,7 @@ The same arrays give the same bytes. Colours are told apart by colour-blind read
 from handful_training.plots.classification import confusion_matrix, reliability
 from handful_training.plots.curves import kl_per_dimension, learning_curves
 from handful_training.plots.embedding_map import embedding_map
-from handful_training.plots.pictures import reconstructions, samples, traversals
+from handful_training.plots.pictures import reconstructions, samples, strips, traversals
 
 __all__ = [
     "confusion_matrix",
@@ -17,5 +17,6 @@ __all__ = [
     "reconstructions",
     "reliability",
     "samples",
+    "strips",
     "traversals",
 ]

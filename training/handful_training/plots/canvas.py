@@ -56,6 +56,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write the figure to `path` as PNG, whole or not at all."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a class may be called "$5"
+        text.set_text(printable(text.get_text()))
     data = io.BytesIO()
     with (
         _rendering,
@@ -70,5 +71,10 @@ def save(figure: Figure, path: Path) -> None:
 
 def shorten(name: str, length: int = 24) -> str:
     """Return `name` in one line of at most `length` characters."""
-    line = " ".join(name.split())
+    line = printable(" ".join(name.split()))
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Return `text` with bytes that are no UTF-8 written out: no font can draw them."""
+    return text.encode(errors="backslashreplace").decode()

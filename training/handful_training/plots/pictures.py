@@ -1,12 +1,13 @@
-"""Plots that are made of images: reconstructions, samples, traversals."""
+"""Plots that are made of images: reconstructions, samples, traversals, named rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from handful_training.plots.canvas import INK, SOFT, canvas, save
+from handful_training.plots.canvas import INK, SOFT, canvas, save, shorten
 
 GAP = 0.12  # between images, of their side
 PER_ROW = 8  # pairs of original and reconstruction
@@ -68,21 +69,59 @@ def traversals(
         path: where the PNG goes.
         values: of the latent at the steps, [S]; -3 ... 3 in equal steps unless given.
     """
-    rows, steps = images.shape[:2]
+    steps = images.shape[1]
     values = np.linspace(-3, 3, steps) if values is None else values
-    width = max(5.0, 0.62 * steps + 1.4)
-    height = 1.15 + rows * (width - 1.4) / steps * images.shape[2] / images.shape[3]
-    figure = canvas(
-        width, height, "Latent traversals", "one dimension varied per row, the others held fixed"
+    strips(
+        images,
+        path,
+        title="Latent traversals",
+        subtitle="one dimension varied per row, the others held fixed",
+        names=[f"z{d}  {k:.2f} nats" for d, k in zip(dimensions, kl, strict=True)],
+        columns=[f"{value:+.1f}".replace("-", "−") for value in values],
+        axis="value of the latent (standard deviations of the prior)",
     )
+
+
+def strips(
+    images: NDArray[np.uint8],
+    path: Path,
+    *,
+    title: str,
+    subtitle: str,
+    names: Sequence[str],
+    columns: Sequence[str] = (),
+    axis: str = "",
+    tight: bool = False,
+) -> None:
+    """Draw named rows of images.
+
+    Args:
+        images: [R, S, H, W, C], R, S >= 1.
+        path: where the PNG goes.
+        title: the figure's.
+        subtitle: one line below it.
+        names: of the rows, [R].
+        columns: what stands below each column, [S], if anything.
+        axis: what these are.
+        tight: leave no gaps between the images.
+    """
+    rows, steps, *_ = images.shape
+    names = [shorten(name, 32) for name in names]
+    beside = 0.2 + 0.075 * max(map(len, names))
+    cell = min(0.62, 13 / steps, 13 * images.shape[3] / (rows * images.shape[2]))
+    width = max(5.0, 0.078 * len(subtitle), cell * steps + beside)
+    below = 0.5 if columns else 0.1
+    height = 0.7 + below + rows * cell * images.shape[2] / images.shape[3]
+    figure = canvas(width, height, title, subtitle)
     axes = figure.subplots()
-    _show(axes, images)
-    names = [f"z{d}  {k:.2f} nats" for d, k in zip(dimensions, kl, strict=True)]
-    _label_rows(axes, images, names)
-    pitch = images.shape[3] * (1 + GAP)
-    axes.set_xticks((np.arange(steps) + 0.5) * pitch - GAP / 2 * images.shape[3] - 0.5)
-    axes.set_xticklabels([f"{value:+.1f}".replace("-", "−") for value in values])
-    axes.set_xlabel("value of the latent (standard deviations of the prior)", fontsize=9, color=INK)
+    _show(axes, images, gap=0 if tight else GAP)
+    _label_rows(axes, images, names, gap=0 if tight else GAP)
+    if columns:
+        gap = 0 if tight else GAP
+        pitch = images.shape[3] * (1 + gap)
+        axes.set_xticks((np.arange(steps) + 0.5) * pitch - gap / 2 * images.shape[3] - 0.5)
+        axes.set_xticklabels([shorten(name) for name in columns])
+        axes.set_xlabel(axis, fontsize=9, color=INK)
     save(figure, path)
 
 
@@ -92,13 +131,13 @@ def _fill(images: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     return np.concatenate([images, blank])
 
 
-def _show(axes: Axes, images: NDArray[np.uint8]) -> None:
+def _show(axes: Axes, images: NDArray[np.uint8], gap: float = GAP) -> None:
     """Show images [rows, columns, H, W, C] as one picture with white gaps."""
     rows, columns, height, width, channels = images.shape
     # Enlarged first, so that gaps of a fraction of a pixel can be drawn and pixels stay crisp.
     zoom = max(1, 96 // max(height, width))
     images = images.repeat(zoom, axis=2).repeat(zoom, axis=3)
-    down, across = round(height * zoom * GAP), round(width * zoom * GAP)
+    down, across = round(height * zoom * gap), round(width * zoom * gap)
     pad = ((0, 0), (0, 0), (0, down), (0, across), (0, 0))
     padded = np.pad(images, pad, constant_values=255)
     picture = padded.transpose(0, 2, 1, 3, 4).reshape(
@@ -114,7 +153,9 @@ def _show(axes: Axes, images: NDArray[np.uint8]) -> None:
         spine.set_visible(False)
 
 
-def _label_rows(axes: Axes, images: NDArray[np.uint8], names: list[str]) -> None:
+def _label_rows(
+    axes: Axes, images: NDArray[np.uint8], names: Sequence[str], gap: float = GAP
+) -> None:
     height = images.shape[2]
-    axes.set_yticks((np.arange(len(names)) + 0.5) * height * (1 + GAP) - GAP / 2 * height - 0.5)
+    axes.set_yticks((np.arange(len(names)) + 0.5) * height * (1 + gap) - gap / 2 * height - 0.5)
     axes.set_yticklabels(names)

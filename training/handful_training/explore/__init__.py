@@ -1,0 +1,1 @@
+"""What a VAE has learnt, as pictures: traversals, samples, interpolations, a plane."""

@@ -1,0 +1,69 @@
+"""A page as one HTML file that needs nothing else and can do nothing else.
+
+Pictures are data URIs. There is no script, and the page's own Content-Security-Policy allows
+none: whatever stands in a label or a file name is text.
+"""
+
+import base64
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from handful_bundle.pixels import encode_png
+from handful_training.pages.sheet import reduced, tile
+from handful_training.pages.view import Page, View
+
+SHOWN = 64  # pixels that an image of a row takes on the page, about
+MAX_SHEET = 1056  # pixels that a sheet is wide on the page, at most
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML."""
+    style = _source("page.css")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FunctionLoader(_source),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(picture=_picture, sheet=_sheet)
+    environment.tests["view"] = lambda section: isinstance(section, View)
+    template = environment.get_template("page.html.j2")
+    return template.render(page=page, style=style, style_digest=digest)
+
+
+def _source(name: str) -> str:
+    return files("handful_training.pages").joinpath(name).read_text(encoding="utf-8")
+
+
+def _picture(image: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return the attributes of one image [H, W, C], enlarged by a whole factor if it is small."""
+    image = reduced(image, 2 * SHOWN)
+    height, width = image.shape[:2]
+    side = max(height, width)
+    zoom = max(1, round(SHOWN / side)) if side < 1.5 * SHOWN else 1.5 * SHOWN / side
+    return _attributes(encode_png(image), height * zoom, width * zoom)
+
+
+def _sheet(view: View) -> dict[str, Any]:
+    """Return the attributes of a view that is one picture."""
+    columns = len(view.strips[0].images)
+    side = 3 * MAX_SHEET // (2 * columns)  # finer than shown, for screens with small dots
+    images = np.stack([[reduced(i, side) for i in strip.images] for strip in view.strips])
+    height, width = images.shape[2:4]
+    gap = 0 if view.columns else max(1, width // 14)
+    data, down, across = tile(images, gap)
+    zoom: float = max(1, round(0.8 * SHOWN / max(height, width)))
+    zoom = min(zoom, MAX_SHEET / (columns * (width + gap)))
+    return _attributes(data, down * zoom, across * zoom)
+
+
+def _attributes(png: bytes, height: float, width: float) -> dict[str, Any]:
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return {"src": source, "height": round(height), "width": round(width)}
