@@ -12,8 +12,16 @@ READY := .venv/.handful
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# The images install exactly these, each file with a hash. `make lock` after any change of versions.
+LOCKS := service gpu training mlflow build
+# Universal: one lock serves x86-64 and ARM. uv resolves as pip would, but for both at once.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--only-binary :all: --no-annotate --custom-compile-command "make lock" -c constraints.txt
+# constraints.txt would ask for versions without hashes, which pip does not mix.
+INSTALL_LOCKED = env -u PIP_CONSTRAINT $(BIN)/python -m pip
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test test-slow test-gpu lint format bench clean
+.PHONY: help venv demo serve test test-slow test-gpu lint format bench lock sbom audit clean
 
 help:  ## Show this list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +56,27 @@ format: $(READY)  ## Rewrite the code as `make lint` wants it
 
 bench: $(READY)  ## Measure the figures of docs/benchmarks.md
 	@PYTHONPATH=deploy:tests/service $(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+lock: $(READY)  ## Write the hashed requirements of the images, deploy/requirements-*.txt, anew
+	@$(LOCK) pyproject.toml --extra service --extra registry -o deploy/requirements-service.txt
+	@$(LOCK) pyproject.toml --extra service --extra registry --extra gpu -o deploy/requirements-gpu.txt
+	@$(LOCK) pyproject.toml --extra training -o deploy/requirements-training.txt
+	@printf 'boto3\nmlflow\npsycopg2-binary\n' | $(LOCK) - -o deploy/requirements-mlflow.txt
+	@printf 'hatchling\n' | $(LOCK) - -o deploy/requirements-build.txt
+
+sbom: $(READY)  ## Write what the service's image holds to dist/handful-service.cdx.json (CycloneDX)
+	@mkdir -p dist
+	@$(PYTHON) -m venv --without-pip --clear dist/service
+	@$(INSTALL_LOCKED) --python dist/service install -q --require-hashes --only-binary :all: \
+		-r deploy/requirements-service.txt
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --validate --of JSON -o dist/handful-service.cdx.json dist/service
+	@rm -rf dist/service
+
+audit: $(READY)  ## Ask the advisory database about every locked package (needs the network)
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --desc off \
+		$$(sed -n 's/^\([A-Z][^ ]*\) .*/--ignore-vuln \1/p' deploy/audit-ignore.txt) \
+		$(foreach name,$(LOCKS),-r deploy/requirements-$(name).txt)
 
 clean:  ## Remove .venv and caches; models, packs and mlflow.db stay
 	@rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis dist

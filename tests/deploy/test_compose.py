@@ -1,8 +1,5 @@
 """docker-compose.yml, judged by the real Compose: what it reads is what these laws speak of."""
 
-import json
-import os
-import subprocess
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -11,35 +8,9 @@ import pytest
 
 from handful_service.settings import Settings
 
-PROFILES = ("train", "gpu")
+PROFILES = ("train", "gpu", "train-gpu")
+TRAINING = ("train", "train-gpu")
 SUBSETS = list(chain.from_iterable(combinations(PROFILES, n) for n in range(len(PROFILES) + 1)))
-
-
-@pytest.fixture(scope="module")
-def compose(program, root):
-    """Run Compose on the repository's file, with none of the user's variables."""
-
-    def run(*arguments: str, profiles: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        flags = [word for profile in profiles for word in ("--profile", profile)]
-        return subprocess.run(
-            [program("docker-compose"), "--project-directory", root, *flags, *arguments],
-            cwd=root,
-            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def stack(compose) -> dict[str, Any]:
-    """The file as Compose understands it, every profile on."""
-    done = compose("config", "--format", "json", profiles=PROFILES)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +35,7 @@ def test_profiles_only_add(compose):
     assert started[()] == base
     assert started["train",] == base | {"train"}
     assert started["gpu",] == base | {"service-gpu"}
+    assert started["train-gpu",] == base | {"train-gpu"}
 
 
 def test_no_service_can_change_itself_or_gain_rights(services):
@@ -108,7 +80,8 @@ def test_every_container_has_a_ceiling(services):
 def test_every_server_says_whether_it_is_well(services):
     """Each long-running service has a health check; the service's own asks /readyz."""
     for name, service in services.items():
-        if name == "train":  # it ends
+        if name in TRAINING:  # it ends
+            assert service["restart"] == "no", name
             continue
         assert service["healthcheck"]["test"][0] == "CMD", name
         assert service["restart"] == "unless-stopped", name
@@ -122,10 +95,10 @@ def test_state_lies_in_named_volumes(stack, services):
     mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
     used = {mount["source"] for mount in mounts if mount["type"] == "volume"}
     assert used == set(stack["volumes"])
-    for name in ("service", "mlflow", "postgres", "train"):
+    for name in ("service", "mlflow", "postgres", *TRAINING):
         assert any(mount["type"] == "volume" for mount in services[name]["volumes"]), name
     images = [mount for mount in mounts if mount["type"] == "bind"]
-    assert [mount["read_only"] for mount in images] == [True]
+    assert [mount["read_only"] for mount in images] == [True, True]
 
 
 def test_handful_variables_are_settings(services):
@@ -148,7 +121,7 @@ def test_handful_variables_are_settings(services):
 def test_clients_find_mlflow_where_it_listens(services):
     """All use MLflow by a Host that it allows, and it starts without its job runner."""
     allowed = services["mlflow"]["environment"]["MLFLOW_ALLOWED_HOSTS"].split(",")
-    for name in ("service", "service-gpu", "train"):
+    for name in ("service", "service-gpu", *TRAINING):
         uri = services[name]["environment"]["MLFLOW_TRACKING_URI"]
         assert uri.removeprefix("http://") in allowed, name
     assert services["mlflow"]["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
@@ -167,17 +140,32 @@ def test_the_database_password_is_a_file(stack, services, root):
         assert not {key for key in service["environment"] if key.endswith("PASSWORD")}
 
 
-def test_the_gpu_is_asked_for_by_its_own_service_alone(services):
-    """Only service-gpu reserves a GPU, and it insists on using it."""
+def test_gpus_are_asked_for_by_their_own_services_alone(services):
+    """Only service-gpu and train-gpu reserve a GPU, and they insist on using it."""
     asking = {
         name
         for name, service in services.items()
         if service["deploy"]["resources"].get("reservations")
     }
-    assert asking == {"service-gpu"}
-    (device,) = services["service-gpu"]["deploy"]["resources"]["reservations"]["devices"]
-    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert asking == {"service-gpu", "train-gpu"}
+    for name in asking:
+        (device,) = services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
     assert services["service-gpu"]["environment"]["HANDFUL_DEVICE"] == "cuda"
+    command = services["train-gpu"]["command"]
+    assert command == [*services["train"]["command"], "--device", "cuda"]
+
+
+def test_containers_get_the_time_that_they_need_to_stop(services):
+    """The service is killed no sooner than its requests in flight have had their time."""
+    for name in ("service", "service-gpu"):
+        given = {
+            key.removeprefix("HANDFUL_").lower(): value
+            for key, value in services[name]["environment"].items()
+        }
+        settings = Settings.model_validate(given)
+        seconds = float(services[name]["stop_grace_period"].removesuffix("s"))
+        assert seconds > settings.drain_seconds + settings.grace_seconds, name
 
 
 def test_images_are_pinned_to_a_version(services):
@@ -186,3 +174,4 @@ def test_images_are_pinned_to_a_version(services):
         image, _, tag = service["image"].partition(":")
         assert image, name
         assert tag[:1].isdigit(), f"{name}: {service['image']}"
+        assert image.startswith("handful-") == ("build" in service), name

@@ -13,13 +13,6 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile.*"))
 
 
-def instructions(path: Path) -> list[tuple[str, str]]:
-    """Return (keyword, rest) of each instruction, comments dropped and long lines joined."""
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
-
-
 @pytest.fixture(params=DOCKERFILES, ids=lambda path: path.name)
 def dockerfile(request) -> Path:
     return request.param
@@ -54,7 +47,7 @@ def test_hadolint_can_fail(program, tmp_path):
     assert done.returncode != 0
 
 
-def test_what_is_copied_exists_and_reaches_the_build(dockerfile):
+def test_what_is_copied_exists_and_reaches_the_build(dockerfile, instructions):
     """Every COPY from the context names a file that exists and that .dockerignore lets in."""
     allowed = {
         line[1:]
@@ -73,7 +66,7 @@ def test_what_is_copied_exists_and_reaches_the_build(dockerfile):
         assert source in allowed, source
 
 
-def test_ignored_files_are_no_longer_needed():
+def test_ignored_files_are_no_longer_needed(instructions):
     """.dockerignore lets in nothing that no Dockerfile copies."""
     copied = {
         source
@@ -86,7 +79,7 @@ def test_ignored_files_are_no_longer_needed():
     assert {line[1:] for line in lines if line.startswith("!")} == copied
 
 
-def test_commands_in_them_exist(dockerfile, project):
+def test_commands_in_them_exist(dockerfile, project, instructions):
     """Each image starts a console command of the project, or a program that it copies."""
     (entrypoint,) = [rest for keyword, rest in instructions(dockerfile) if keyword == "ENTRYPOINT"]
     (command,) = json.loads(entrypoint)
@@ -97,45 +90,75 @@ def test_commands_in_them_exist(dockerfile, project):
     assert set(removed) <= set(project["scripts"]) - {command}
 
 
-def test_installs_are_constrained(dockerfile, project):
-    """Every pip install takes constraints.txt, and its extras and packages are known there."""
-    pinned = {
-        line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()
-    }
-    installs = [
-        part
-        for keyword, rest in instructions(dockerfile)
+def installs(path: Path, instructions) -> list[list[str]]:
+    """Return the words of each pip command in a Dockerfile."""
+    return [
+        shlex.split(part)
+        for keyword, rest in instructions(path)
         if keyword == "RUN"
-        for part in rest.split("&&")
-        if " install " in part and part.strip().startswith("pip")
+        for part in re.split(r"&&|;|\bthen\b", rest)
+        if part.split()[:1] == ["pip"]
     ]
-    assert installs
-    for install in installs:
-        words = shlex.split(install.partition(" install ")[2])
-        assert words[words.index("-c") + 1] == "constraints.txt", install
-        for word in words:
-            extras = re.fullmatch(r"\.\[([\w,]+)\]", word)
-            if extras:
-                assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
-            elif re.fullmatch(r"[a-z][\w-]+", word):
-                assert word in pinned | {"constraints.txt"}, word
+
+
+def test_installs_are_locked(dockerfile, instructions):
+    """Each pip command takes hashed requirements, or nothing but wheels that are here already; and
+    the one exception is torch for the CPU, which comes from another index by its exact version.
+    """
+    commands = installs(dockerfile, instructions)
+    assert commands
+    unhashed = [words for words in commands if "--require-hashes" not in words]
+    for words in commands:
+        if "--require-hashes" in words:
+            assert re.fullmatch(r"requirements-\w+\.txt", words[words.index("-r") + 1]), words
+    for words in unhashed:
+        if "--no-index" not in words:
+            assert words[-4:] == ["constraints.txt", "--index-url", "$CPU_INDEX", "torch"], words
+            assert "--no-deps" in words
+    environments = [rest for keyword, rest in instructions(dockerfile) if keyword == "ENV"]
+    assert any("PIP_ONLY_BINARY=:all:" in rest for rest in environments)
 
 
 def test_the_service_image_brings_no_training():
-    """The service's image installs neither the training's code nor an extra that needs torch."""
+    """The service's image copies neither the training's code nor its requirements."""
     text = (ROOT / "deploy" / "Dockerfile.service").read_text()
-    extras = {name for found in re.findall(r'"\.\[([\w,]+)\]"', text) for name in found.split(",")}
-    assert extras == {"service", "registry", "gpu"}
-    assert "COPY training" not in text
+    assert "COPY bundle" in text
+    assert "training" not in text.partition("ARG PYTHON")[2]
+    for name in ("service", "gpu"):
+        lock = (ROOT / "deploy" / f"requirements-{name}.txt").read_text()
+        assert not re.search(r"^(torch|scikit-learn|mlflow)==", lock, re.MULTILINE)
 
 
-def test_images_do_not_run_as_root(dockerfile):
+def test_the_cpu_image_of_the_training_has_nothing_of_cuda(dockerfile, instructions):
+    """The program that makes the CPU image's requirements leaves out torch and CUDA alone."""
+    programs = [
+        found[1]
+        for keyword, rest in instructions(dockerfile)
+        if keyword == "RUN" and (found := re.search(r"awk '([^']+)' requirements-training", rest))
+    ]
+    if dockerfile.name != "Dockerfile.training":
+        assert not programs
+        return
+    lock = ROOT / "deploy" / "requirements-training.txt"
+    command = ["awk", programs[0], lock]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    name = re.compile(r"^([a-z0-9-]+)==", re.MULTILINE)
+    left, whole = set(name.findall(done.stdout)), set(name.findall(lock.read_text()))
+    out = whole - left
+    assert {"torch", "triton"} <= out
+    assert all(re.match(r"torch$|triton$|nvidia-|cuda-", each) for each in out)
+    assert not any(re.match(r"nvidia-|cuda-", each) for each in left)
+    hashes = re.findall(r"--hash=sha256:\w+", done.stdout)
+    assert len(hashes) >= len(left)
+
+
+def test_images_do_not_run_as_root(dockerfile, instructions):
     """The last USER is numeric and not root, so that an orchestrator can check it."""
     users = [rest for keyword, rest in instructions(dockerfile) if keyword == "USER"]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1])
 
 
-def test_base_images_are_pinned(dockerfile):
+def test_base_images_are_pinned(dockerfile, instructions):
     """Every stage builds on another stage or on an image with a full version."""
     named = dict(
         rest.split("=", 1) for keyword, rest in instructions(dockerfile) if keyword == "ARG"

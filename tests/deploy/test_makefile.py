@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {"demo", "serve", "test", "lint", "bench"}
+TARGETS = {"demo", "serve", "test", "lint", "bench", "lock", "sbom", "audit"}
 SCRIPTS = (ROOT / ".ci" / "run", ROOT / "deploy" / "mlflow-server")
 
 
