@@ -4,8 +4,8 @@ Each pair runs in turn in this process; the figures are ratios.
 """
 
 import io
-import shutil
 import statistics
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,18 +14,23 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import simplejpeg
 from PIL import Image
 
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.pixels import decode
 from handful_bundle.session import cpu_quota
+from handful_training.packs import worker
 from handful_training.packs.pack import pack_source
 from handful_training.sources.source import open_source
 
 ROUNDS = 7
 FILES = 20_000
+LARGE_FILES = 1_500
 SMALL = ImageSpec(height=32, width=32, channels=3)
+MIDDLE = ImageSpec(height=128, width=128, channels=3)
 
 
 def main() -> None:
@@ -40,10 +45,9 @@ def _one_image() -> None:
     print("|---|---|---|---|")
     rng = np.random.default_rng(0)
     tiny, large = _photo(rng, 32, 32), _photo(rng, 480, 640)
-    middle = ImageSpec(height=128, width=128, channels=3)
     cases: list[tuple[str, bytes, ImageSpec, Callable[[bytes], object], int]] = [
         ("JPEG 32×32", _encode(tiny, "JPEG"), SMALL, simplejpeg.decode_jpeg, 2000),
-        ("JPEG 640×480 → 128", _encode(large, "JPEG"), middle, simplejpeg.decode_jpeg, 100),
+        ("JPEG 640×480 → 128", _encode(large, "JPEG"), MIDDLE, simplejpeg.decode_jpeg, 100),
         ("PNG 32×32", _encode(tiny, "PNG"), SMALL, _pillow, 1000),
         ("WebP 32×32", _encode(tiny, "WEBP"), SMALL, _pillow, 1000),
     ]
@@ -59,46 +63,100 @@ def _one_image() -> None:
 
 
 def _packing() -> None:
-    print(f"| {FILES:,} JPEGs of 32 px, {cpu_quota()} processes | images/s (median) |")
-    print("|---|---|")
+    print(f"| {cpu_quota()} processes | decoding, images/s | packing, images/s | ratio "
+          "| listing before it, µs per image |")  # fmt: skip
+    print("|---|---|---|---|---|")
+    # Processes start alike on both sides, with what they need imported already.
+    get_context("forkserver").set_forkserver_preload([worker.__name__, __name__])
     rng = np.random.default_rng(0)
-    decoding, packing = [], []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "images"
-        folder.mkdir()
-        for i in range(FILES):
-            (folder / f"{i:05}.jpg").write_bytes(_encode(_photo(rng, 32, 32), "JPEG"))
-        source = open_source(folder)
-        paths = [str(folder / key) for key in source.keys]
-        chunks = [paths[start : start + 128] for start in range(0, len(paths), 128)]
-        context = get_context("forkserver")
-        for _ in range(ROUNDS):
-            with ProcessPoolExecutor(cpu_quota(), context) as pool:
-                start = time.monotonic()
-                assert sum(pool.map(decode_files, chunks)) == FILES
-                decoding.append(FILES / (time.monotonic() - start))
-            work = Path(temporary) / "work"
+        root = Path(temporary)
+        small = [_encode(_photo(rng, 32, 32), "JPEG") for _ in range(FILES)]
+        large = [_encode(_detailed(rng, 480, 640), "JPEG") for _ in range(LARGE_FILES)]
+        folder, big = _files(root / "small", small), _files(root / "large", large)
+        _row(f"{FILES:,} JPEGs of 32 px, {_size(small)}, files", folder, folder, SMALL)
+        _row("the same in a tar", _tar(root / "small.tar", small), folder, SMALL)
+        _row("the same in a .tar.gz", _tar(root / "small.tar.gz", small), folder, SMALL)
+        _row("the same in Parquet", _parquet(root / "small.parquet", small), folder, SMALL)
+        kind = f"{LARGE_FILES:,} JPEGs of 640×480 → 128, {_size(large)}"
+        _row(f"{kind}, files", big, big, MIDDLE)
+        _row("the same in a tar", _tar(root / "large.tar", large), big, MIDDLE)
+
+
+def _row(name: str, images: Path, files: Path, spec: ImageSpec) -> None:
+    """Pack `images` and decode the same as `files`, in turn."""
+    paths = sorted(map(str, files.iterdir()))
+    size = max(1, min(128, len(paths) // (8 * cpu_quota())))
+    chunks = [(paths[start : start + size], spec) for start in range(0, len(paths), size)]
+    decoding, packing, listing = [], [], []
+    for _ in range(ROUNDS):
+        start = time.monotonic()
+        with ProcessPoolExecutor(cpu_quota(), get_context("forkserver")) as pool:
+            assert sum(pool.map(decode_files, chunks)) == len(paths)
+            decoding.append(len(paths) / (time.monotonic() - start))
+        with tempfile.TemporaryDirectory() as work:
             start = time.monotonic()
-            assert len(pack_source(source, SMALL, work)) == FILES
-            packing.append(FILES / (time.monotonic() - start))
-            shutil.rmtree(work)
+            source = open_source(images)
+            listing.append(time.monotonic() - start)
+            start = time.monotonic()
+            assert len(pack_source(source, spec, Path(work))) == len(paths)
+            packing.append(len(paths) / (time.monotonic() - start))
     ratio = statistics.median(p / d for d, p in zip(decoding, packing, strict=True))
-    print(f"| decoding and nothing else, start of processes included | "
-          f"{statistics.median(decoding):.0f} |")  # fmt: skip
-    print(f"| `pack_source`, whole call: {ratio:.2f} of it | {statistics.median(packing):.0f} |")
+    median = f"{statistics.median(decoding):,.0f} | {statistics.median(packing):,.0f}"
+    once = 1e6 * statistics.median(listing) / len(paths)
+    print(f"| {name} | {median} | {ratio:.2f} | {once:.0f} |", flush=True)
 
 
-def decode_files(paths: list[str]) -> int:
+def decode_files(chunk: tuple[list[str], ImageSpec]) -> int:
     """Decode files and forget them; returns how many."""
+    paths, spec = chunk
     for path in paths:
-        decode(Path(path).read_bytes(), SMALL)
+        decode(Path(path).read_bytes(), spec)
     return len(paths)
+
+
+def _files(folder: Path, images: list[bytes]) -> Path:
+    folder.mkdir()
+    for i, data in enumerate(images):
+        (folder / f"{i:05}.jpg").write_bytes(data)
+    return folder
+
+
+def _tar(path: Path, images: list[bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for i, data in enumerate(images):
+            info = tarfile.TarInfo(f"{i:05}.jpg")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def _parquet(path: Path, images: list[bytes]) -> Path:
+    pq.write_table(pa.table({"image": images}), path, row_group_size=1000)
+    return path
+
+
+def _size(images: list[bytes]) -> str:
+    return f"{sum(map(len, images)) / len(images) / 1000:.1f} kB"
+
+
+def _detailed(rng: np.random.Generator, height: int, width: int) -> Image.Image:
+    """Return a picture with as much detail as a photograph: a JPEG of about 50 kB."""
+    smooth = np.asarray(_photo(rng, height, width), np.float32)
+    grain = np.asarray(_noise(rng, height, width, 4), np.float32) - 128
+    return Image.fromarray(np.clip(smooth + grain * 0.2, 0, 255).astype(np.uint8))
 
 
 def _photo(rng: np.random.Generator, height: int, width: int) -> Image.Image:
     """Return a picture as smooth as a photograph."""
     coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
     return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _noise(rng: np.random.Generator, height: int, width: int, grain: int) -> Image.Image:
+    """Return noise of `grain` pixels."""
+    coarse = rng.integers(0, 256, (height // grain, width // grain, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _encode(picture: Image.Image, kind: str) -> bytes:

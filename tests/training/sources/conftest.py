@@ -6,7 +6,8 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,26 @@ def script(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def jpegs() -> list[bytes]:
+    """Return 60 different whole images, JPEG files of 30x40."""
+    rng = np.random.default_rng(7)
+    return [encoded(rng, 30, 40, ".jpg") for _ in range(60)]
+
+
+@pytest.fixture(scope="session")
+def write_tar() -> Callable[..., Path]:
+    """Return a function that writes (name, bytes) pairs as a tar, gzipped if its name says so."""
+
+    def write(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        return path
+
+    return write

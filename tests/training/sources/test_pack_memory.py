@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from numpy.typing import NDArray
 
 from handful_bundle.manifest import ImageSpec
@@ -49,11 +52,33 @@ def test_memory_grows_by_keys_not_by_idx_pixels(
     assert growth < 30_000 * 200
 
 
+@pytest.mark.parametrize("form", ["tar", "tgz", "parquet"])
+def test_memory_grows_by_keys_not_by_what_a_file_holds(
+    tmp_path: Path, jpegs: list[bytes], write_tar: Callable[..., Path], form: str
+):
+    """4,500 more images, each in a file of 1,200 bytes or more, cost less than 700 bytes each."""
+    spec = ImageSpec(height=32, width=32, channels=3)
+
+    def make(count: int) -> Path:
+        images = [jpegs[i % 60] + bytes(400) for i in range(count)]
+        path = tmp_path / f"{count}.{form}"
+        if form == "parquet":
+            pq.write_table(pa.table({"image": images}), path, row_group_size=1000)
+            return path
+        return write_tar(path, [(f"{i:06}.jpg", data) for i, data in enumerate(images)])
+
+    few, many = make(500), make(5000)
+    peak(few, spec, tmp_path / "warm-up")
+    growth = peak(many, spec, tmp_path / "a") - peak(few, spec, tmp_path / "b")
+    assert growth < 4_500 * 700 < 4_500 * 1200
+
+
 def test_reading_processes_import_little():
     """What a helper imports holds none of the large libraries, so many of them are cheap."""
     code = (
         "import sys, handful_training.packs.worker; "
-        "print({'torch', 'onnx', 'onnxruntime', 'mlflow', 'sklearn', 'pandas'} & set(sys.modules))"
+        "print({'torch', 'onnx', 'onnxruntime', 'mlflow', 'sklearn', 'pandas', 'pyarrow', "
+        "'fsspec', 'obstore'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

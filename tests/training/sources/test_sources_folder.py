@@ -88,8 +88,6 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path: Path):
     [
         ("nothing", "does not exist"),
         ("one.jpg", "single image; give the folder"),
-        ("data.parquet", "Parquet files are not read yet"),
-        ("data.tar.gz", "tar files are not read yet"),
         ("data.bin", "not a source of images"),
     ],
 )

@@ -2,8 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 
@@ -16,13 +17,19 @@ from handful_training.errors import InputError
 from handful_training.packs import files
 from handful_training.packs.pool import decode_chunks
 from handful_training.packs.row_file import RowFile
-from handful_training.packs.worker import DIGEST_BYTES, Chunk, Refusal, Report, row_digests
+from handful_training.packs.worker import (
+    BLOCK_BYTES,
+    DIGEST_BYTES,
+    Chunk,
+    Refusal,
+    Report,
+    row_digests,
+)
 from handful_training.progress import progress
-from handful_training.sources.source import EncodedSource, PixelSource, Source, parts
+from handful_training.sources.source import EncodedSource, PixelSource, Source, UnitSource, parts
 from handful_training.sources.table import write_table
 
 MAX_CHUNK = 256  # files: enough that handing them out costs little beside decoding them
-BLOCK_BYTES = 8 * 1024**2  # pixels in the memory of one process
 
 logger = logging.getLogger(__name__)
 
@@ -76,19 +83,41 @@ def _read(
             yield from _fit(part, spec, images, digests, first)
         else:
             # The last chunks decide how long the other processes wait: few files, small chunks.
-            size = min(MAX_CHUNK, BLOCK_BYTES // prod(spec.shape), len(part) // (8 * workers))
-            yield from decode_chunks(
-                _chunks(part, max(1, size), spec, images, digests, first), workers
-            )
+            size = min(MAX_CHUNK, BLOCK_BYTES // prod(spec.shape), len(part) // (32 * workers))
+            borders = _borders(part, max(1, size), workers)
+            yield from decode_chunks(_chunks(part, borders, spec, images, digests, first), workers)
         first += len(part)
 
 
+def _borders(source: EncodedSource, size: int, workers: int) -> Iterator[int]:
+    """Yield the rows between which a chunk lies, first and last included.
+
+    What can only be read from its start (a gzipped tar, a row group) goes whole to one process,
+    as long as there are enough for all. Else each process goes through all of it, forward, and
+    decodes its share of chunks.
+    """
+    units = source.units if isinstance(source, UnitSource) else None
+    if units is None or len(units) < workers:
+        yield from range(0, len(source), size)
+    else:
+        last = 0
+        for start in units:
+            if start == 0 or start - last >= size:
+                yield start
+                last = start
+    yield len(source)
+
+
 def _chunks(
-    source: EncodedSource, size: int, spec: ImageSpec, images: RowFile, digests: RowFile, first: int
+    source: EncodedSource,
+    borders: Iterable[int],
+    spec: ImageSpec,
+    images: RowFile,
+    digests: RowFile,
+    first: int,
 ) -> Iterator[Chunk]:
-    for start in range(0, len(source), size):
-        files = source.cut(start, min(start + size, len(source)))
-        yield Chunk(files, spec, images, digests, first + start)
+    for start, stop in pairwise(borders):
+        yield Chunk(source.cut(start, stop), spec, images, digests, first + start)
 
 
 def _fit(

@@ -128,8 +128,8 @@ class Pack:
             images = np.load(root / IMAGES, mmap_mode="r", allow_pickle=False)
             digests = np.load(root / DIGESTS, mmap_mode="r", allow_pickle=False)
             row_of = np.load(root / ROWS, allow_pickle=False)
-            with (root / KEYS).open(encoding="ascii") as lines:
-                keys = [json.loads(line) for line in lines]
+            lines = (root / KEYS).read_text(encoding="ascii").splitlines()
+            keys = json.loads(f"[{','.join(lines)}]")  # at once: several times as fast
             refusals = _read_refusals(root / REJECTED)
         except (OSError, ValueError, ValidationError) as error:
             raise PackDamaged(f"{root}: {error}") from error

@@ -8,7 +8,9 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from math import prod
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from typing import NamedTuple, Self
@@ -20,9 +22,10 @@ from handful_bundle.errors import ImageError
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.pixels import decode
 from handful_training.packs.row_file import RowFile
-from handful_training.sources.source import EncodedSource
+from handful_training.sources.source import EncodedSource, read_each
 
 DIGEST_BYTES = 32
+BLOCK_BYTES = 8 * 1024**2  # pixels in the memory of one process
 MAX_DETAIL = 300
 
 
@@ -66,17 +69,34 @@ def decode_chunk(chunk: Chunk) -> Report:
 
     Raises:
         OSError: the rows cannot be written.
+        TrainingError: a store does not answer any more.
     """
-    rows = np.zeros((len(chunk), *chunk.spec.shape), np.uint8)
+    block = max(1, BLOCK_BYTES // prod(chunk.spec.shape))
+    rows = np.zeros((min(block, len(chunk)), *chunk.spec.shape), np.uint8)
     refused: list[Refusal] = []
-    for i in range(len(chunk)):
-        try:
-            rows[i] = decode(chunk.source.read(i), chunk.spec)
-        except ImageError as error:
-            refused.append(Refusal(chunk.first + i, error.code, str(error)[:MAX_DETAIL]))
-    chunk.images.write(chunk.first, rows)
-    chunk.digests.write(chunk.first, row_digests(rows))
+    start = filled = 0
+    with closing(read_each(chunk.source, range(len(chunk)))) as files:
+        for i, data in enumerate(files):
+            row = i - start
+            try:
+                if isinstance(data, ImageError):
+                    raise data
+                rows[row] = decode(data, chunk.spec)
+            except ImageError as error:
+                rows[row] = 0
+                refused.append(Refusal(chunk.first + i, error.code, str(error)[:MAX_DETAIL]))
+            filled = row + 1
+            if filled == len(rows):
+                _write(chunk, start, rows)
+                start, filled = i + 1, 0
+    if filled:
+        _write(chunk, start, rows[:filled])
     return Report(len(chunk), refused)
+
+
+def _write(chunk: Chunk, start: int, rows: NDArray[np.uint8]) -> None:
+    chunk.images.write(chunk.first + start, rows)
+    chunk.digests.write(chunk.first + start, row_digests(rows))
 
 
 def row_digests(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:

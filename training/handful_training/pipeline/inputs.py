@@ -13,6 +13,9 @@ from handful_training.labels.labels import Labels, read_labels
 from handful_training.packs.pack import MIN_IMAGES, Pack, pack_source
 from handful_training.sources.image_spec import derive_spec
 from handful_training.sources.source import open_source
+from handful_training.sources.store import shown
+
+LISTS = "lists"  # in the work folder: what tars hold, and copies of remote idx files
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +54,10 @@ def read_inputs(
     Raises:
         InputError: the images or labels cannot be used; the message says what was found.
     """
-    source = open_source(images)
+    source = open_source(images, work / LISTS)
     labels = None
     if choice is not None:
-        source, labels = read_labels(choice.spec, source, images, min_classes=min_classes)
+        source, labels = read_labels(choice.spec, source, shown(images), min_classes=min_classes)
     _log.info("%s", source.summary)
     if spec is None:
         config = config or ImageConfig()
@@ -65,6 +68,7 @@ def read_inputs(
             width=config.width,
             channels=config.channels,
             max_side=config.max_side,
+            window=config.window,
         )
     pack = pack_source(source, spec, work, minimum=minimum)
     unused = None

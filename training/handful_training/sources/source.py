@@ -1,23 +1,27 @@
-"""Where images come from: a folder, a CSV of paths, an idx file. Knows no labels and no pixel size.
+"""Where images come from: folders, tables, tars, Parquet, idx files, on disk or behind a URL.
 
-A new kind of source (Parquet, tar shards) is one class that keeps the promises below and one line
-in `open_source`; everything behind it takes any of them.
+Knows no labels and no pixel size. A new kind of source is one class that keeps the promises below
+and one line in `open_source`; everything behind it takes any of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handful_bundle.errors import ImageError
 from handful_training.errors import InputError
 from handful_training.sources.folder import SUFFIXES, FileSource
 from handful_training.sources.idx import IdxSource, is_idx
 
 FORMS = (
-    "IMAGES is a folder of .jpg, .jpeg, .png or .webp files, a .csv file with a `path` column, "
-    "or the images file of an idx pair (train-images-idx3-ubyte, also .gz)"
+    "IMAGES is a folder of JPEG, PNG, WebP or TIFF files; a .csv or .parquet file with a `path` "
+    "column; .parquet files of image bytes; .tar, .tar.gz or .tgz files, also a folder of them or "
+    "train-{000..009}.tar; the images file of an idx pair (train-images-idx3-ubyte, also .gz); or "
+    "a URL of any of these, as s3://bucket/folder/"
 )
 
 
@@ -68,6 +72,27 @@ class EncodedSource(Source, Protocol):
     def cut(self, start: int, stop: int) -> Self:
         """Return files `start` to `stop` as a source of their own, small when pickled."""
         ...
+
+
+@runtime_checkable
+class ParallelSource(EncodedSource, Protocol):
+    """A source of files that take long to come, but many at once."""
+
+    def read_each(self, rows: Iterable[int]) -> Iterator[bytes | ImageError]:
+        """Yield the files of `rows` in that order, an error in place of one that cannot be had."""
+        ...
+
+
+@runtime_checkable
+class UnitSource(EncodedSource, Protocol):
+    """A source of which some parts can only be read from their start, as a gzipped tar.
+
+    Attributes:
+        units: the rows where such parts begin, None if there are none.
+    """
+
+    @property
+    def units(self) -> Sequence[int] | None: ...  # noqa: D102 - in the docstring of the class
 
 
 @runtime_checkable
@@ -130,26 +155,60 @@ def parts(source: Source) -> tuple[EncodedSource | PixelSource, ...]:
     raise TypeError(f"{type(source).__name__} is neither an EncodedSource nor a PixelSource")
 
 
-def open_source(images: str | Path) -> Source:
+def read_each(source: EncodedSource, rows: Iterable[int]) -> Generator[bytes | ImageError]:
+    """Yield the files of `rows`, ascending, with an error in place of one that cannot be had."""
+    if isinstance(source, ParallelSource):
+        yield from source.read_each(rows)
+        return
+    for row in rows:
+        try:
+            yield source.read(row)
+        except ImageError as error:
+            yield error
+
+
+def open_source(images: str | Path, cache: Path | None = None) -> Source:
     """Open whatever `images` names.
+
+    Args:
+        images: a path, a URL or a pattern; see `FORMS`.
+        cache: a folder for lists of what tars hold, so that an unchanged one is listed once.
 
     Raises:
         InputError: there is nothing, or nothing that can be read. The message says what was found.
     """
-    images = Path(images)
-    if images.is_dir():
-        return FileSource.scan(images)
-    if not images.is_file():
-        what = "is neither a folder nor a file" if images.exists() else "does not exist"
-        raise InputError(f"{images} {what}. {FORMS}")
-    suffix = images.suffix.lower()
+    # Imported here: reading processes import this module, and few read a tar or a URL.
+    from handful_training.sources import naming, shards, store  # noqa: PLC0415 - see above
+
+    named = str(images)
+    if named.lower().startswith("file://"):
+        named = unquote(urlsplit(named).path)
+    if store.is_url(named):
+        return shards.open_url(named, cache)
+    path = Path(named)
+    if path.is_dir():
+        try:
+            return FileSource.scan(path)
+        except InputError:
+            if found := shards.open_folder(path, cache):
+                return found
+            raise
+    if not path.exists() and naming.is_pattern(named):
+        return shards.open_pattern(named, cache)
+    if path.is_file() and naming.kind_of(path.name):
+        return shards.open_shards(named, [named], cache)
+    return _open_file(path)
+
+
+def _open_file(path: Path) -> Source:
+    if not path.is_file():
+        what = "is neither a folder nor a file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}. {FORMS}")
+    suffix = path.suffix.lower()
     if suffix == ".csv":
-        return FileSource.listed(images)
-    if is_idx(images):
-        return IdxSource.open(images)
+        return FileSource.listed(path)
+    if is_idx(path):
+        return IdxSource.open(path)
     if suffix in SUFFIXES:
-        raise InputError(f"{images} is a single image; give the folder that holds it. {FORMS}")
-    later = {".parquet": "Parquet", ".tar": "tar", ".tgz": "tar"}
-    if name := later.get(Path(images.name.lower().removesuffix(".gz")).suffix):
-        raise InputError(f"{images}: {name} files are not read yet; unpack them. {FORMS}")
-    raise InputError(f"{images} is not a source of images. {FORMS}")
+        raise InputError(f"{path} is a single image; give the folder that holds it. {FORMS}")
+    raise InputError(f"{path} is not a source of images. {FORMS}")

@@ -1,8 +1,10 @@
 """CSV tables as people make them: read with plain words for what is wrong, written to be safe."""
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from handful_training.errors import InputError
 
@@ -20,25 +22,36 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
         InputError: unreadable, not such a table, or without one of `columns`.
     """
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, strict=True)
+        with path.open("rb") as file:
+            yield from table_rows(file, str(path), columns)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def table_rows(
+    file: IO[bytes], name: str, columns: Sequence[str]
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the rows of an open table, as `read_table` does; `name` is for the messages."""
+    with io.TextIOWrapper(
+        file, encoding="utf-8-sig", errors="surrogateescape", newline=""
+    ) as lines:
+        reader = csv.reader(lines, strict=True)
+        try:
             header = [cell.strip() for cell in next(reader, [])]
             if header and header[0].startswith(("\udcff\udcfe", "\udcfe\udcff")):
-                raise InputError(f"{path} is UTF-16; save it as UTF-8")
-            places = _places(path, header, columns)
+                raise InputError(f"{name} is UTF-16; save it as UTF-8")
+            places = _places(name, header, columns)
             for row in reader:
                 if not any(cell.strip() for cell in row):
                     continue
                 if len(row) != len(header):
                     raise InputError(
-                        f"{path}, line {reader.line_num}: {len(row)} cells, the header has "
+                        f"{name}, line {reader.line_num}: {len(row)} cells, the header has "
                         f"{len(header)}; put a cell that holds a comma in double quotes"
                     )
                 yield reader.line_num, tuple(row[place].strip() for place in places)
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        except csv.Error as error:
+            raise InputError(f"{name}, line {reader.line_num}: {error}") from error
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -55,14 +68,14 @@ def neutralise(cell: str) -> str:
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
-def _places(path: Path, header: list[str], columns: Sequence[str]) -> list[int]:
+def _places(name: str, header: list[str], columns: Sequence[str]) -> list[int]:
     missing = [column for column in columns if column not in header]
     if missing:
         shown = ",".join(header)[:80] or "an empty line"
         raise InputError(
-            f"{path}: no column `{missing[0]}`; its first line must be "
+            f"{name}: no column `{missing[0]}`; its first line must be "
             f"`{','.join(columns)}` (commas between), found `{shown}`"
         )
     if twice := [column for column in columns if header.count(column) > 1]:
-        raise InputError(f"{path}: two columns are called `{twice[0]}`; keep one")
+        raise InputError(f"{name}: two columns are called `{twice[0]}`; keep one")
     return [header.index(column) for column in columns]
