@@ -102,7 +102,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         details.get(error.status_code, "The request cannot be understood."),
         headers=dict(error.headers or {}),
     )
-    return problem_response(refusal, context_of(request.scope).request_id)
+    return problem_response(refusal, context_of(request.scope))
 
 
 async def _invalid_parameter(request: Request, error: Exception) -> Response:
@@ -110,4 +110,4 @@ async def _invalid_parameter(request: Request, error: Exception) -> Response:
     first = error.errors()[0]  # pydantic's message names what is allowed, not what was sent
     place = ".".join(str(part) for part in first["loc"])
     refusal = ServiceError("parameter_invalid", f"{place}: {first['msg']}.")
-    return problem_response(refusal, context_of(request.scope).request_id)
+    return problem_response(refusal, context_of(request.scope))

@@ -21,8 +21,8 @@ class Backlog:
     """
 
     def __init__(self, *, max_rows: int, max_bytes: int) -> None:
-        self._max_rows = max_rows
-        self._max_bytes = max_bytes
+        self.max_rows = max_rows
+        self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self.rows = 0
         self.bytes = 0
@@ -33,10 +33,10 @@ class Backlog:
 
     def _hold(self, rows: int, size: int) -> None:
         with self._lock:
-            if self.rows + rows > self._max_rows:
-                raise Overloaded(f"{self.rows} images are waiting, at most {self._max_rows}")
-            if self.bytes + size > self._max_bytes:
-                raise Overloaded(f"{self.bytes} bytes are waiting, at most {self._max_bytes}")
+            if self.rows + rows > self.max_rows:
+                raise Overloaded(f"{self.rows} images are waiting, at most {self.max_rows}")
+            if self.bytes + size > self.max_bytes:
+                raise Overloaded(f"{self.bytes} bytes are waiting, at most {self.max_bytes}")
             self.rows += rows
             self.bytes += size
 

@@ -21,6 +21,7 @@ class RequestContext:
     started: float = field(default_factory=time.perf_counter)
     served: Served | None = None  # the model that the request leases
     status: int = 0  # of the response, once it has started
+    problem: str | None = None  # the code of the problem that is the answer, if it is one
     images: int = 0
     seconds: dict[str, float] = field(default_factory=dict)  # phase → seconds
 

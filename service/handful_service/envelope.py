@@ -65,7 +65,7 @@ class Envelope:
         else:
             return
         if not context.status:
-            await problem_response(refusal, context.request_id)(scope, receive, send)
+            await problem_response(refusal, context)(scope, receive, send)
 
     def _add_headers(self, headers: MutableHeaders, context: RequestContext) -> None:
         served = context.served or self._pipeline.models.current
@@ -80,6 +80,8 @@ class Envelope:
         status = context.status or CLIENT_GONE
         metrics = self._pipeline.metrics
         metrics.requests.labels(route, str(status)).inc()
+        if context.problem is not None:
+            metrics.problems.labels(route, context.problem).inc()
         metrics.request_seconds.labels(route).observe(context.elapsed)
         level = logging.DEBUG if route in {"/livez", "/readyz", "/metrics"} else logging.INFO
         if _log.isEnabledFor(level):
@@ -97,10 +99,11 @@ class Envelope:
             )
 
 
-def problem_response(error: ServiceError, request_id: str) -> Response:
-    """Return `error` as an RFC 9457 response."""
+def problem_response(error: ServiceError, context: RequestContext) -> Response:
+    """Return `error` as an RFC 9457 response, and note in `context` that it is the answer."""
+    context.problem = error.code
     return Response(
-        to_json(problem(error, request_id)),
+        to_json(problem(error, context.request_id)),
         status_code=error.kind.status,
         headers=error.headers,
         media_type=PROBLEM_JSON,

@@ -12,6 +12,7 @@ from prometheus_client import (
 )
 
 from handful_service.backlog import Backlog
+from handful_service.memory import memory_limit
 from handful_service.serving import Served
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -34,10 +35,16 @@ class Metrics:
             "handful_request_duration_seconds", "From first byte to answer", ["route"],
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        self.problems = Counter(
+            "handful_problems_total", "Requests answered with a problem, by route and code",
+            ["route", "code"], registry=registry,
+        )  # fmt: skip
         self.images = Counter(
             "handful_images_total", "Items answered, by outcome (ok or an error's code)",
             ["outcome"], registry=registry,
         )  # fmt: skip
+        for outcome in ("ok", "nonfinite_output"):  # so that an alarm sees the first one
+            self.images.labels(outcome)
         self.abandoned = Counter(
             "handful_requests_abandoned_total", "Requests whose client hung up", registry=registry
         )
@@ -61,6 +68,17 @@ class Metrics:
         self.queue_bytes = Gauge(
             "handful_queue_bytes", "Bytes taken in and not yet answered", registry=registry
         )
+        self.queue_rows_limit = Gauge(
+            "handful_queue_rows_limit", "Rows at which requests are refused", registry=registry
+        )
+        self.queue_bytes_limit = Gauge(
+            "handful_queue_bytes_limit", "Bytes at which requests are refused", registry=registry
+        )
+        self.memory_limit = Gauge(
+            "handful_memory_limit_bytes", "Memory that this process and its siblings may use",
+            registry=registry,
+        )  # fmt: skip
+        self.memory_limit.set(memory_limit() or float("inf"))
         self.ready = Gauge("handful_ready", "1 if /readyz would answer 200", registry=registry)
         self.model = Gauge(
             "handful_model_info", "The model that answers; always 1",
@@ -69,6 +87,10 @@ class Metrics:
         self.swaps = Counter("handful_swaps_total", "Models put in place", registry=registry)
         self.swap_failures = Counter(
             "handful_swap_failures_total", "Versions that were refused; the old one stayed",
+            registry=registry,
+        )  # fmt: skip
+        self.behind = Gauge(
+            "handful_model_behind", "1 if the registry means another version than the one here",
             registry=registry,
         )  # fmt: skip
         self.polls = Counter(
@@ -84,6 +106,8 @@ class Metrics:
         """Let the queue gauges read `backlog`."""
         self.queue_rows.set_function(lambda: backlog.rows)
         self.queue_bytes.set_function(lambda: backlog.bytes)
+        self.queue_rows_limit.set(backlog.max_rows)
+        self.queue_bytes_limit.set(backlog.max_bytes)
 
     def batch_ran(self, rows: int, seconds: float) -> None:
         """`rows` ran through a lane in one batch."""

@@ -104,7 +104,9 @@ class Watcher:
             _log.info("the registry answers again")
             self._complaint = ""
         current = self._models.current
-        if current is not None and current.version == version:
+        behind = current is None or current.version != version
+        self._metrics.behind.set(behind)
+        if not behind:
             return
         refused = self._refused
         if refused and refused.version == version and time.monotonic() < refused.until:
@@ -126,6 +128,7 @@ class Watcher:
             self._refuse(version, error)
             return
         self._refused = None
+        self._metrics.behind.set(0)
         try:
             self._cache.remember(self._registry.key, version, root)
         except OSError as error:

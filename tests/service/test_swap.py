@@ -249,8 +249,10 @@ def test_refused_versions_leave_the_old_one(
         server.wait_until(lambda n=before: server.metric("handful_swap_failures_total") > n)
         assert version_of(server) == "1"
         assert server.status("/readyz") == 200
+        assert server.metric("handful_model_behind") == 1
     registry.promote(name, "2")
     server.wait_until(lambda: version_of(server) == "2")
+    server.wait_until(lambda: server.metric("handful_model_behind") == 0)
     assert "Traceback" not in server.logged()
     assert not list((cache / "partial").iterdir())
 
