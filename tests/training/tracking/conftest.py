@@ -6,12 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ def register(bundle_dir):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve():
     """Return the context in which an MLflow process answers at its URL."""
     return _serve
@@ -125,22 +126,26 @@ def _serve(*arguments: str, health: str = "/health", env: dict[str, str] | None 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it calls uvicorn
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *arguments, "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, **SERVER_ENVIRONMENT, "PATH": path, **(env or {})},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(process, url + health)
-        yield url
-    finally:
-        with suppress(ProcessLookupError):  # its children too, which uvicorn and gunicorn have
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    with tempfile.TemporaryFile() as log:  # a pipe that nobody reads would fill, and stop it
+        address = ("--host", "127.0.0.1", "--port", str(port))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *arguments, *address],
+            env={**os.environ, **SERVER_ENVIRONMENT, "PATH": path, **(env or {})},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            _wait(process, url + health, log)
+            yield url
+        finally:
+            with suppress(ProcessLookupError):  # its children too, which uvicorn and gunicorn have
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def _wait(process: subprocess.Popen, url: str) -> None:
+def _wait(process: subprocess.Popen, url: str, log: IO[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -149,5 +154,6 @@ def _wait(process: subprocess.Popen, url: str) -> None:
         except (urllib.error.URLError, OSError):
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
-                pytest.fail(f"MLflow did not start: {process.communicate()[0].decode()[-3000:]}")
+                log.seek(0)
+                pytest.fail(f"MLflow did not start: {log.read().decode()[-3000:]}")
             time.sleep(0.2)

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handful_training.errors import InputError
-from handful_training.tracking import fields, names
+from handful_training.tracking import fields, names, patient
 from handful_training.tracking.names import Reference
 from handful_training.tracking.origin import origin
-from handful_training.tracking.store import absolute, redacted
+from handful_training.tracking.patient import Patient
+from handful_training.tracking.store import absolute, redacted, without_credentials
 
 
 def test_nested_settings_become_dotted_names():
@@ -115,6 +116,57 @@ def test_the_origin_names_no_folders():
     assert tags["mlflow.source.name"] == "handful-train"
     assert "handful.version.numpy" in tags
     assert not any("ann" in text for text in tags.values())
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "shown"),
+    [
+        ("/home/ann/photos", "local", "photos"),
+        ("photos/", "local", "photos"),
+        ("file:///home/ann/photos", "local", "photos"),
+        ("s3://key:secret@bucket/photos", "s3", "s3://bucket/photos"),
+        ("https://ann:secret@host:8/a.tar?token=secret#secret", "https", "https://host:8/a.tar"),
+    ],
+)
+def test_a_place_is_told_without_what_is_private(source, kind, shown):
+    """Of a path the last part stays, of a URL neither credentials nor query."""
+    assert fields.place(source) == (kind, shown)
+    assert origin(["handful-train", "run", f"--images={source}"])["handful.command"].endswith(
+        f"--images={shown}"
+    )
+
+
+def test_passwords_in_an_error_are_not_repeated():
+    """What a library says of a URL is passed on without the credentials in it."""
+    said = "cannot reach http://ann:secret@host/path nor postgresql://bob:secret@db/x"
+    assert without_credentials(said) == "cannot reach http://…@host/path nor postgresql://…@db/x"
+
+
+class Locked:
+    """A database that refuses `times` times."""
+
+    def __init__(self, times, words="(sqlite3.OperationalError) database is locked") -> None:
+        self.left, self.words = times, words
+
+    def create(self, name, *, tag):
+        if self.left:
+            self.left -= 1
+            raise ValueError(self.words)
+        return name, tag
+
+
+def test_a_locked_database_is_asked_again(monkeypatch):
+    """A transaction that was undone is repeated with growing waits, other errors at once raised."""
+    waits = []
+    monkeypatch.setattr(patient.time, "sleep", waits.append)
+    assert Patient(Locked(3)).create("a", tag="b") == ("a", "b")
+    assert len(waits) == 3
+    assert waits == sorted(waits)
+    with pytest.raises(ValueError, match="locked"):
+        Patient(Locked(99)).create("a", tag="b")
+    with pytest.raises(ValueError, match="no such table"):
+        Patient(broken := Locked(99, "no such table")).create("a", tag="b")
+    assert broken.left == 98
 
 
 def test_mlflow_is_not_imported_before_it_is_needed():

@@ -1,5 +1,6 @@
 """Versions and aliases in a real registry on sqlite."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from handful_bundle.bundle import Bundle
 from handful_bundle.errors import BundleCorrupt
 from handful_training.errors import InputError, TrainingError
 from handful_training.tracking import Version, models
-from handful_training.tracking.registry import manifest_digest
+from handful_training.tracking.lineage import manifest_digest
 
 RIGHT, WRONG = [True] * 12, [False] * 12
 
@@ -44,6 +45,7 @@ def test_a_version_tells_what_it_is(tracker, register, bundle_dir):
     manifest = Bundle.load(bundle_dir).manifest
     found = tracker._store.client.get_model_version("animals", number)
     assert found.tags == {
+        "handful.encoder_run_id": found.run_id,
         "handful.head": manifest.head.digest,
         "handful.label_count": "15",
         "handful.manifest": manifest_digest(bundle_dir),
@@ -156,6 +158,46 @@ def test_rollback_without_a_previous_version_says_what_to_do(tracker, register):
         tracker.registry.rollback("animals")
     with pytest.raises(InputError, match="handful-train run"):
         tracker.registry.rollback("plants")
+
+
+def test_what_was_rolled_back_does_not_come_back_by_itself(
+    tracker, register, out_of_fold, make_bundle, tmp_path
+):
+    """The gate refuses the version, and a new one with the same encoder and head, with the command
+    that overrules it; another head is judged as ever.
+    """
+    registry = tracker.registry
+    first = register(tracker, bundle=make_bundle(tmp_path / "0", head_seed=1))
+    registry.consider("animals", first)
+    bad = register(tracker, out_of_fold=out_of_fold(RIGHT))
+    assert registry.consider("animals", bad).promoted
+    assert registry.rollback("animals") == first
+    same = register(tracker, out_of_fold=out_of_fold(RIGHT))
+    for version in (bad, same):
+        decision = registry.consider("animals", version)
+        assert (decision.promoted, decision.decided) == (False, True)
+        assert f"handful-train promote animals {version}" in decision.reason
+    assert registry.resolve("animals").version == first
+    other = register(tracker, bundle=make_bundle(tmp_path / "1", head_seed=2))
+    assert registry.consider("animals", other).promoted
+    registry.promote("animals", bad)
+    assert registry.consider("animals", bad).promoted  # a person's word counts
+    assert registry.rollback("animals") == other
+
+
+def test_previous_is_found_again_where_it_was_lost(tracker, register, aliases):
+    """A promotion that was cut off can leave `previous` on the champion: the champion before is
+    known from the versions themselves.
+    """
+    registry = tracker.registry
+    first, second, third = (register(tracker) for _ in range(3))
+    for version in (first, second):
+        registry.promote("animals", version)
+    tracker._store.client.set_registered_model_alias("animals", "previous", second)
+    assert registry.rollback("animals") == first
+    tracker._store.client.delete_registered_model_alias("animals", "previous")
+    registry.promote("animals", third)
+    assert aliases() == {"champion": third, "previous": first, "challenger": third}
 
 
 def test_a_name_alone_is_the_champion_else_the_newest(tracker, register):
@@ -300,3 +342,21 @@ def test_two_processes_register_at_once(tracker, bundle_dir, database, aliases):
     assert found.get("previous") != found["champion"]
     for name in ("1", "2"):
         tracker.registry.promote("animals", name)  # each is whole
+
+
+@pytest.mark.slow
+def test_two_first_commands_at_once_in_an_empty_folder(bundle_dir, tmp_path):
+    """The database is made once, whoever comes first, and both get their version."""
+    environment = {k: v for k, v in os.environ.items() if "MLFLOW" not in k}
+    command = [sys.executable, "-c", TWO, f"sqlite:///{tmp_path}/mlflow.db", str(bundle_dir)]
+    both = [
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    ended = [process.communicate("go\n", timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended
+    assert sorted(out.split()[-1] for out, _ in ended) == ["1", "2"]
+    assert [err for _, err in ended] == ["", ""]

@@ -6,6 +6,8 @@ import math
 import posixpath
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
+from urllib.parse import urlsplit
 
 MAX_KEY = 250
 MAX_VALUE = 500  # of parameters: what servers before MLflow 2.11 take; newer ones take more
@@ -62,6 +64,17 @@ def split_finite(values: Mapping[str, float]) -> tuple[dict[str, float], dict[st
     numbers = {name: float(number) for name, number in values.items()}
     finite = {name: number for name, number in numbers.items() if math.isfinite(number)}
     return finite, {name: number for name, number in numbers.items() if name not in finite}
+
+
+def place(source: str) -> tuple[str, str]:
+    """Return what kind of place a source is, and its name without anything private.
+
+    Of a path the last part is kept, of a URL neither credentials nor query.
+    """
+    parts = urlsplit(source)
+    if not parts.scheme or not parts.netloc:
+        return "local", PurePath(source).name
+    return parts.scheme, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def dataset_digest(digest: str) -> str:

@@ -19,6 +19,7 @@ from handful_bundle.manifest import Manifest
 from handful_bundle.pixels import encode_png
 from handful_training.errors import TrainingError
 from handful_training.gate import OutOfFold
+from handful_training.tracking.lineage import MANIFEST_TAG, manifest_digest
 from handful_training.tracking.store import Store, quiet
 
 FOLDER = "artifacts/bundle"  # where a version keeps its bundle: the service reads it there too
@@ -54,22 +55,46 @@ def log_bundle(
     # Made here rather than by `log`, which would put it into the process's default experiment
     # and tag it with the user's name.
     with store.errors():
-        made = store.client.create_logged_model(experiment, name="bundle", source_run_id=run_id)
+        made = store.client.create_logged_model(
+            experiment,
+            name="bundle",
+            source_run_id=run_id,
+            tags={MANIFEST_TAG: manifest_digest(bundle_dir)},
+        )
     logged = Logged(str(made.model_id), str(made.artifact_location))
     try:
         manifest = read_manifest(bundle_dir)
         _upload(store, logged, run_id, bundle_dir, manifest, out_of_fold)
         _check_upload(store, logged, manifest)
     except BaseException:
-        discard(store, logged)
+        discard(store, logged.model_id)
         raise
     return logged
 
 
-def discard(store: Store, logged: Logged) -> None:
+def discard(store: Store, model_id: str) -> None:
     """Delete a logged model, if MLflow still lets us: it is no version's."""
     with suppress(TrainingError), store.errors():
-        store.client.delete_logged_model(logged.model_id)
+        store.client.delete_logged_model(model_id)
+
+
+def discard_leftovers(store: Store, experiment: str, run_id: str, digest: str) -> None:
+    """Delete logged models of this bundle that attempts which came to nothing left behind.
+
+    They come from a connection that was lost: the answer to a request that MLflow then repeated,
+    or the word that it should be undone. What a run that is under way is uploading stays.
+    """
+    client = store.client
+    with suppress(TrainingError), store.errors():  # tidiness: the next attempt has another go
+        for model in client.search_logged_models(
+            [experiment], f"tags.`{MANIFEST_TAG}` = '{digest}'"
+        ):
+            run = client.get_run(model.source_run_id)
+            under_way = run.info.status == "RUNNING" and run.info.run_id != run_id
+            if not under_way and not client.search_model_versions(
+                f"source_path = 'models:/{model.model_id}'", max_results=1
+            ):
+                discard(store, model.model_id)
 
 
 def _upload(

@@ -6,8 +6,11 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from handful_training.tracking import fields
+
 PACKAGES = ("handful", "mlflow", "numpy", "onnxruntime-gpu", "onnxruntime", "scikit-learn", "torch")
 GIT_SECONDS = 10
+_URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s]+")
 _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\~](?:[^/\\\s=]*[/\\])*")
 
 
@@ -67,5 +70,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _short(word: str) -> str:
-    """Reduce absolute paths in a word of a command line to their last part."""
+    """Reduce absolute paths in a word of a command line to their last part, URLs to their place."""
+    found = _URL.search(word)
+    if found is not None:
+        return word[: found.start()] + fields.place(found[0])[1]
     return _FOLDERS.sub("", word.rstrip("/\\")) or word

@@ -1,8 +1,8 @@
-"""Versions of a model and the aliases that say which is served: champion, challenger, previous.
+"""Versions of a model: made whole or not at all, judged by the gate, fetched again.
 
 An alias is moved only to a version whose files were fetched back from the registry and passed all
-checks of `Bundle.load`. `champion` is always written in one step, and last where versions advance:
-whoever polls it sees the old version or the new one.
+checks of `Bundle.load`. A connection that is lost at any point leaves what there was, and perhaps
+a whole version without an alias, which the next attempt finds.
 """
 
 import hashlib
@@ -10,22 +10,21 @@ import posixpath
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from handful_bundle.bundle import Bundle
 from handful_bundle.errors import BundleError
 from handful_bundle.manifest import Manifest
 from handful_training.errors import InputError, TrainingError
 from handful_training.gate import Candidate, GateDecision, OutOfFold, decide
-from handful_training.tracking import models, names
+from handful_training.tracking import lineage, models, names
+from handful_training.tracking.aliases import CHAMPION, GONE, Aliases
+from handful_training.tracking.models import Logged
 from handful_training.tracking.runs import Run
 from handful_training.tracking.store import Store, redacted
 
-CHAMPION = "champion"  # served
-CHALLENGER = "challenger"  # last trained
-PREVIOUS = "previous"  # champion before; what `rollback` returns to
 READY = "READY"
-GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # a missing alias is the latter
+LOGGED = f"{names.PREFIX}m-"  # how the source of a version names the logged model
 
 
 class Version(NamedTuple):
@@ -45,6 +44,7 @@ class Registry:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._aliases = Aliases(store)
         self._checked: set[Version] = set()  # versions whose files this process has verified
 
     def register(
@@ -58,29 +58,28 @@ class Registry:
         Raises:
             BundleError: `bundle_dir` is not a valid bundle.
             InputError: `name` cannot be a model's name.
-            TrainingError: MLflow failed; there is no new version.
+            TrainingError: MLflow failed. There is no new version, or a whole one without an alias,
+                which `find` finds.
         """
         names.check_name(name)
         manifest = Bundle.load(bundle_dir, device="cpu").manifest
-        tags = {
-            "handful.manifest": manifest_digest(bundle_dir),
-            "handful.run_id": run.id,
-            "handful.space": manifest.space,
-        }
-        if manifest.head is not None:
-            tags["handful.head"] = manifest.head.digest
-            tags["handful.label_count"] = str(manifest.head.label_count)
+        digest = lineage.manifest_digest(bundle_dir)
         run.flush()
+        encoder_run = self._encoder_run(name, manifest.space) or run.id
+        tags = lineage.version_tags(manifest, digest, run.id, encoder_run)
+        about = lineage.describe(manifest, run.id, encoder_run)
         logged = models.log_bundle(self._store, run.experiment, run.id, bundle_dir, out_of_fold)
-        try:
-            number = self._create(name, logged.model_id, run.id, tags)
-        except BaseException:
-            models.discard(self._store, logged)
-            raise
+        number = self._create(name, logged, run.id, tags, about)
         self._checked.add(Version(name, number))
-        newest = self._alias(name, CHALLENGER)
-        if newest is None or int(newest) < int(number):  # another one may have been quicker
-            self._set(name, CHALLENGER, number)
+        models.discard_leftovers(self._store, run.experiment, run.id, digest)
+        self._aliases.point_challenger(name)
+        run.tags(
+            {
+                "handful.model_version": f"{name}/{number}",
+                lineage.SPACE_TAG: manifest.space,
+                lineage.ENCODER_RUN_TAG: encoder_run,
+            }
+        )
         return number
 
     def find(self, name: str, bundle_dir: Path) -> str | None:
@@ -89,10 +88,10 @@ class Registry:
         Raises:
             TrainingError: MLflow failed.
         """
-        digest = manifest_digest(bundle_dir)
+        digest = lineage.manifest_digest(bundle_dir)
         with self._store.errors():
             found = self._store.client.search_model_versions(
-                f"name = '{name}' and tag.`handful.manifest` = '{digest}'",
+                f"name = '{name}' and tag.`{lineage.MANIFEST_TAG}` = '{digest}'",
                 order_by=["version_number DESC"],
                 max_results=1,
             )
@@ -105,24 +104,20 @@ class Registry:
             InputError: there is no such version.
             TrainingError: MLflow failed, or the version's files are damaged.
         """
-        champion = self._alias(name, CHAMPION)
-        if champion == version:
-            return GateDecision(promoted=True, decided=True, reason="it is the champion already")
-        decision = decide(
-            None if champion is None else self._candidate(Version(name, champion)),
-            self._candidate(Version(name, version)),
-        )
-        with self._store.errors():
-            for key, text in (
-                ("promoted", str(decision.promoted).lower()),
-                ("decided", str(decision.decided).lower()),
-                ("reason", decision.reason),
-                ("against", champion or ""),
-            ):
-                self._store.client.set_model_version_tag(name, version, f"handful.gate.{key}", text)
-        if decision.promoted:
-            self.promote(name, version)
-        return decision
+        self._aliases.point_challenger(name)  # an attempt that was cut off may not have come to it
+        while True:
+            champion = self._aliases.get(name, CHAMPION)
+            if champion == version:
+                return GateDecision(
+                    promoted=True, decided=True, reason="it is the champion already"
+                )
+            decision = self._judge(name, version, champion)
+            if not decision.promoted:
+                return decision
+            if self._aliases.get(name, CHAMPION) == champion:
+                self.promote(name, version)
+                return decision
+            # Another command was quicker: now it is that one's champion to beat.
 
     def promote(self, name: str, version: str) -> None:
         """Make `version` the champion; the champion until now becomes `previous`.
@@ -131,35 +126,41 @@ class Registry:
             InputError: there is no such version.
             TrainingError: MLflow failed, or the version's files are damaged; the champion stays.
         """
-        wanted = self.resolve(f"{name}/{version}")
-        self._check(wanted)
-        champion = self._alias(name, CHAMPION)
-        if champion == version:
-            return
-        if champion is not None:
-            self._set(name, PREVIOUS, champion)
-        self._set(name, CHAMPION, version)  # last: this is what the service sees
+        self._check(self.resolve(f"{name}/{version}"))
+        self._aliases.advance(name, version)
 
     def rollback(self, name: str) -> str:
         """Make `previous` the champion again and return it; a second rollback undoes the first.
+
+        The gate never promotes the version that was turned away from, nor a new one with the same
+        encoder and head; `promote` does.
 
         Raises:
             InputError: there is no previous version.
             TrainingError: MLflow failed, or the version's files are damaged; the champion stays.
         """
-        champion, previous = self._alias(name, CHAMPION), self._alias(name, PREVIOUS)
-        if previous is None or previous == champion:
-            self.resolve(name)  # says so if there is no such model at all
+        self.resolve(name)  # says so if there is no such model at all
+        previous = self._aliases.previous(name)
+        if previous is None:
             raise InputError(
                 f"{name} has no previous version to return to; "
                 f"`handful-train promote {name} VERSION` chooses one"
             )
-        wanted = Version(name, previous)
-        self._check(wanted)
-        self._set(name, CHAMPION, previous)  # first: this is the urgent part
-        if champion is not None:
-            self._set(name, PREVIOUS, champion)
+        self._check(Version(name, previous))
+        self._aliases.turn_back(name, previous)
         return previous
+
+    def used(self, version: Version, run: Run) -> None:
+        """Note with `run` that it took its encoder, or all of its bundle, from `version`.
+
+        Raises:
+            TrainingError: MLflow failed.
+        """
+        with self._store.errors():
+            source = str(self._store.client.get_model_version(*version).source)
+        if source.startswith(LOGGED):
+            run.model(source.removeprefix(names.PREFIX))
+        run.tags({"handful.from_version": f"{version.name}/{version.version}"})
 
     def resolve(self, reference: str) -> Version:
         """Return the version that NAME, NAME@ALIAS or NAME/VERSION means now.
@@ -172,9 +173,9 @@ class Registry:
         """
         name, alias, number = names.parse(reference)
         if alias is not None:
-            number = self._alias(name, alias)
+            number = self._aliases.get(name, alias)
         elif number is None:
-            number = self._alias(name, CHAMPION) or self._newest(name)
+            number = self._aliases.get(name, CHAMPION) or self._aliases.newest(name)
         elif not self._exists(name, number):
             number = None
         if number is None:
@@ -223,6 +224,31 @@ class Registry:
                 return None
             return Path(self._store.client.download_artifacts(run_id, path, str(into)))
 
+    def _judge(self, name: str, version: str, champion: str | None) -> GateDecision:
+        """Ask the gate and write its answer to the version."""
+        if (known := self._aliases.rolled_back(name, version)) is not None:
+            what = "it" if known == version else f"version {known}, with the same encoder and head,"
+            decision = GateDecision(
+                promoted=False,
+                decided=True,
+                reason=f"{what} was rolled back; `handful-train promote {name} {version}` "
+                "makes it champion all the same",
+            )
+        else:
+            decision = decide(
+                None if champion is None else self._candidate(Version(name, champion)),
+                self._candidate(Version(name, version)),
+            )
+        with self._store.errors():
+            for key, text in (
+                ("promoted", str(decision.promoted).lower()),
+                ("decided", str(decision.decided).lower()),
+                ("reason", decision.reason),
+                ("against", champion or ""),
+            ):
+                self._store.client.set_model_version_tag(name, version, f"handful.gate.{key}", text)
+        return decision
+
     def _candidate(self, version: Version) -> Candidate:
         place = self._place(version)
         try:
@@ -247,63 +273,68 @@ class Registry:
         with self._store.errors():
             return str(self._store.client.get_model_version_download_uri(*version))
 
-    def _create(self, name: str, model_id: str, run_id: str, tags: dict[str, str]) -> str:
-        client = self._store.client
-        with self._store.errors():
-            try:
-                client.create_registered_model(name)
-            except self._store.mlflow.exceptions.MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            created = client.create_model_version(
-                name, f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
-            )
-        return str(created.version)
-
-    def _alias(self, name: str, alias: str) -> str | None:
-        found = self._ask(lambda: self._store.client.get_model_version_by_alias(name, alias))
-        return None if found is None else str(found.version)
-
-    def _exists(self, name: str, number: str) -> bool:
-        found = self._ask(lambda: self._store.client.get_model_version(name, number))
-        return found is not None and found.status == READY
-
-    def _newest(self, name: str) -> str | None:
+    def _encoder_run(self, name: str, space: str) -> str | None:
+        """Return the run that brought the encoder of `space` into the model, if one did."""
         with self._store.errors():
             found = self._store.client.search_model_versions(
-                f"name = '{name}'", order_by=["version_number DESC"], max_results=1
+                f"name = '{name}' and tag.`{lineage.SPACE_TAG}` = '{space}'",
+                order_by=["version_number ASC"],
+                max_results=1,
             )
-        return str(found[0].version) if found else None
+        return str(found[0].tags.get(lineage.ENCODER_RUN_TAG, found[0].run_id)) if found else None
 
-    def _set(self, name: str, alias: str, number: str) -> None:
-        with self._store.errors():
-            self._store.client.set_registered_model_alias(name, alias, number)
-
-    def _ask(self, question: Any) -> Any:
-        """Return MLflow's answer, None where the thing does not exist."""
-        with self._store.errors():
-            try:
-                return question()
-            except self._store.mlflow.exceptions.MlflowException as error:
-                if error.error_code in GONE:
-                    return None
+    def _create(
+        self, name: str, logged: Logged, run_id: str, tags: dict[str, str], about: str
+    ) -> str:
+        """Make exactly one version of a logged model, also where an answer is lost."""
+        source = f"{names.PREFIX}{logged.model_id}"
+        try:
+            with self._store.errors():
+                self._create_model(name)
+                self._store.client.create_model_version(
+                    name,
+                    source,
+                    run_id=run_id,
+                    tags=tags,
+                    description=about,
+                    model_id=logged.model_id,
+                )
+        except TrainingError:
+            if not self._made(source):  # if MLflow cannot be asked, a version may need the files
+                models.discard(self._store, logged.model_id)
                 raise
+        first, *again = self._made(source)
+        for number in again:  # MLflow repeats a request whose answer did not come
+            with self._store.errors():
+                self._store.client.delete_model_version(name, number)
+        return first
+
+    def _create_model(self, name: str) -> None:
+        try:
+            self._store.client.create_registered_model(name)
+        except self._store.mlflow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _made(self, source: str) -> list[str]:
+        """Return the versions of a logged model, the first one first."""
+        with self._store.errors():
+            found = self._store.client.search_model_versions(f"source_path = '{source}'")
+        return sorted((str(one.version) for one in found), key=int)
+
+    def _exists(self, name: str, number: str) -> bool:
+        found = self._store.ask(lambda client: client.get_model_version(name, number), absent=GONE)
+        return found is not None and found.status == READY
 
     def _missing(self, name: str, reference: str) -> str:
         where = redacted(self._store.uri)
-        newest = self._newest(name)
+        newest = self._aliases.newest(name)
         if newest is None:
             return (
                 f"{where} has no model {name!r}; `handful-train run IMAGES --name {name}` makes "
                 "one, MLFLOW_TRACKING_URI points elsewhere"
             )
         return f"{where} has no {reference!r}; the newest is {name}/{newest}"
-
-
-def manifest_digest(bundle_dir: Path) -> str:
-    """Return the digest of the manifest, and with it of all that it names."""
-    data = (bundle_dir / "manifest.json").read_bytes()
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def _valid(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from handful_training.errors import TrainingError
 from handful_training.tracking import fields
 from handful_training.tracking.store import Store
+from handful_training.tracking.system_metrics import Point, sampled
 
 BATCH = 100  # parameters and tags per request: MLflow's limit
 METRICS_BATCH = 1000  # metrics per request: MLflow's limit
@@ -25,12 +27,16 @@ class Run:
     costs no training: they are kept and sent later, at the latest when the run ends.
     """
 
-    def __init__(self, store: Store, experiment: str, run_id: str) -> None:
+    def __init__(
+        self, store: Store, experiment: str, run_id: str, tags: Mapping[str, str] | None = None
+    ) -> None:
         self.id = run_id
         self.experiment = experiment  # its id
         self._store = store
-        self._waiting: list[tuple[str, float, int, int]] = []  # key, value, milliseconds, step
-        self._nonfinite: dict[str, str] = {}  # tags that are not sent yet
+        self._tags = dict(tags or {})  # of every stage below it too
+        self._samples: deque[Point] = deque()  # from another thread
+        self._waiting: list[Point] = []
+        self._notes: dict[str, str] = {}  # tags that are not sent yet
         self._nonfinite_seen: set[str] = set()
         self._failing = False
         self._due = time.monotonic() + FLUSH_SECONDS
@@ -59,6 +65,10 @@ class Run:
             for start in range(0, len(items), BATCH):
                 self._store.client.log_batch(self.id, tags=items[start : start + BATCH])
 
+    def note(self, values: Mapping[str, str]) -> None:
+        """Set tags when metrics are sent next. Never fails for want of a server, as `metrics`."""
+        self._notes |= values
+
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Record numbers at `step`. Never fails for want of a server; the run's end does.
 
@@ -70,7 +80,7 @@ class Run:
         for name, number in other.items():
             if name not in self._nonfinite_seen:
                 self._nonfinite_seen.add(name)
-                self._nonfinite[fields.key(f"nonfinite.{name}")] = f"{number} at step {step}"
+                self._notes[fields.key(f"nonfinite.{name}")] = f"{number} at step {step}"
         full = len(self._waiting) >= FLUSH_METRICS and not self._failing
         if full or time.monotonic() >= self._due:
             self._try_to_flush()
@@ -81,6 +91,8 @@ class Run:
         Raises:
             TrainingError: MLflow failed; what was not sent is kept.
         """
+        while self._samples:
+            self._waiting.append(self._samples.popleft())
         while self._waiting:
             batch = [
                 self._store.mlflow.entities.Metric(*item) for item in self._waiting[:METRICS_BATCH]
@@ -88,9 +100,9 @@ class Run:
             with self._store.errors():
                 self._store.client.log_batch(self.id, metrics=batch)
             del self._waiting[: len(batch)]
-        if self._nonfinite:
-            self.tags(self._nonfinite)
-            self._nonfinite = {}
+        if self._notes:
+            self.tags(self._notes)
+            self._notes = {}
         self._failing = False
         self._due = time.monotonic() + FLUSH_SECONDS
 
@@ -117,7 +129,8 @@ class Run:
         Args:
             name: what people call it.
             digest: "sha256:" and 64 hex digits, of the content.
-            source: where it came from. Of a path only the last part is kept.
+            source: where it came from. Of a path only the last part is kept, of a URL neither
+                credentials nor query.
             context: "training", "labels", "evaluation".
             profile: counts worth showing, such as `{"images": 60000}`.
 
@@ -125,17 +138,33 @@ class Run:
             TrainingError: MLflow failed.
         """
         entities = self._store.mlflow.entities
-        place = source if "://" in source else Path(source).name
+        kind, place = fields.place(source)
         data = entities.Dataset(
             name=name[:500],
             digest=fields.dataset_digest(digest),
-            source_type="http" if "://" in source else "local",
+            source_type=kind,
             source=json.dumps({"uri": place}),
             profile=json.dumps({"digest": digest, **(profile or {})}),
         )
         tag = entities.InputTag("mlflow.data.context", context)
         with self._store.errors():
             self._store.client.log_inputs(self.id, [entities.DatasetInput(data, [tag])])
+
+    def model(self, model_id: str) -> None:
+        """Record which logged model the run took as it was.
+
+        Raises:
+            TrainingError: MLflow failed.
+        """
+        taken = self._store.mlflow.entities.LoggedModelInput(model_id)
+        with self._store.errors():
+            self._store.client.log_inputs(self.id, models=[taken])
+
+    @contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """Record CPU, memory, disk, network and GPUs while the block runs."""
+        with sampled(self._store, self.id, self._samples.append):
+            yield
 
     def artifacts(self, path: Path, *, folder: str | None = None) -> None:
         """Keep a file, or all files of a folder, with the run (below `folder` there).
@@ -153,18 +182,32 @@ class Run:
         """Open a run below this one, for one stage."""
         self.flush()
         tags = {**(tags or {}), PARENT_TAG: self.id}
-        with open_run(self._store, self.experiment, name, tags) as run:
+        with open_run(self._store, self.experiment, name, tags, lasting=self._tags) as run:
             yield run
 
 
 @contextmanager
 def open_run(
-    store: Store, experiment: str, name: str | None, tags: Mapping[str, str]
+    store: Store,
+    experiment: str,
+    name: str | None,
+    tags: Mapping[str, str],
+    *,
+    lasting: Mapping[str, str] | None = None,
 ) -> Iterator[Run]:
-    """Open a run, and close it as FINISHED, FAILED (an error) or KILLED (an interruption)."""
+    """Open a run, and close it as FINISHED, FAILED (an error) or KILLED (an interruption).
+
+    Args:
+        store: where.
+        experiment: its id.
+        name: what people call it.
+        tags: of this run alone.
+        lasting: tags of this run and of every stage below it.
+    """
+    tags = {**tags, **(lasting or {})}
     with store.errors():
-        created = store.client.create_run(experiment, run_name=name, tags=dict(tags))
-    run = Run(store, experiment, created.info.run_id)
+        created = store.client.create_run(experiment, run_name=name, tags=tags)
+    run = Run(store, experiment, created.info.run_id, lasting)
     try:
         yield run
         run.flush()

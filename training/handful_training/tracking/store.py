@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,12 +11,17 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from filelock import FileLock
+
 from handful_training.errors import TrainingError
+from handful_training.tracking.patient import Patient
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 PROBE_SECONDS = 5
 SQLITE = "sqlite:///"
 SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
+_CAUSE = re.compile(r"[Cc]aused by (?:\w+\.)*(\w+)")
+_CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
 
 # stdout belongs to `--json` and stderr to us; nobody asked to be counted; and a server that is
 # gone is told within a minute rather than after MLflow's own four. What is set already stays.
@@ -39,6 +45,8 @@ def load_mlflow() -> Any:
 
     logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It prints the stack of an error that it then raises, and we tell.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     return mlflow
 
 
@@ -72,7 +80,9 @@ class Store:
                 _probe(uri)
                 # Global on purpose: MLflow's own store looks logged models up through it.
                 mlflow.set_tracking_uri(uri)
-                return cls(uri, mlflow, mlflow.MlflowClient(uri))
+                with _migrating(uri):
+                    client = mlflow.MlflowClient(uri)
+                return cls(uri, mlflow, Patient(client))
 
     @property
     def artifacts(self) -> str | None:
@@ -98,6 +108,20 @@ class Store:
             )
         return str(found.experiment_id)
 
+    def ask(self, question: Callable[[Any], Any], *, absent: tuple[str, ...]) -> Any:
+        """Return the client's answer to `question`, None where its error code is one of `absent`.
+
+        Raises:
+            TrainingError: MLflow failed in another way.
+        """
+        with self.errors():
+            try:
+                return question(self.client)
+            except self.mlflow.exceptions.MlflowException as error:
+                if error.error_code in absent:
+                    return None
+                raise
+
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn MLflow's failures inside the block into TrainingError."""
@@ -114,9 +138,17 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-        lines = str(error).strip().splitlines()
-        detail = lines[0][:300].rstrip(".") if lines else type(error).__name__
+        detail = _detail(error)
         raise TrainingError(f"MLflow at {redacted(uri)}: {detail}; {_remedy(detail)}") from error
+
+
+def _detail(error: Exception) -> str:
+    text = str(error).strip()
+    if "Max retries exceeded" in text or isinstance(error, ConnectionError | TimeoutError):
+        cause = _CAUSE.search(text)
+        return f"it does not answer ({cause[1] if cause else type(error).__name__})"
+    lines = text.splitlines()
+    return without_credentials(lines[0])[:300].rstrip(".") if lines else type(error).__name__
 
 
 def _remedy(detail: str) -> str:
@@ -153,6 +185,22 @@ def redacted(uri: str) -> str:
     if "@" not in parts.netloc:
         return uri
     return urlunsplit(parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2]))
+
+
+def without_credentials(text: str) -> str:
+    """Return `text` with user names and passwords taken out of the URLs in it."""
+    return _CREDENTIALS.sub("…@", text)
+
+
+@contextmanager
+def _migrating(uri: str) -> Iterator[None]:
+    """Let one process at a time look at a database file: the first one makes its tables."""
+    path = sqlite_path(uri)
+    if path is None:
+        yield
+        return
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 def _probe(uri: str) -> None:
