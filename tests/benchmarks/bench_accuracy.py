@@ -27,15 +27,15 @@ def main() -> None:
     images, labels = (
         str(data / name) for name in (fashion_mnist.TRAIN_IMAGES, fashion_mnist.TRAIN_LABELS)
     )
-    trained = _command("run", images, "--time-budget", "5m")
+    trained = command("run", images, "--time-budget", "5m")
     encoder = f"{trained['name']}/{trained['version']}"
     rows = []
     for draw in DRAWS:
-        fitted = _command(
+        fitted = command(
             "head", encoder, images, "--labels", labels,
             "--labels-per-class", "10", "--seed", str(draw),
         )  # fmt: skip
-        tested = _command(
+        tested = command(
             "evaluate", f"{fitted['name']}/{fitted['version']}",
             "--images", str(data / fashion_mnist.TEST_IMAGES),
             "--labels", str(data / fashion_mnist.TEST_LABELS),
@@ -63,7 +63,8 @@ def _mean(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
 
 
-def _command(*arguments: str) -> dict[str, Any]:
+def command(*arguments: str) -> dict[str, Any]:
+    """Run `handful-train` with the state that the benches share; return what it says."""
     environment = os.environ | {
         "HANDFUL_WORK": str(WORK.absolute()),
         "MLFLOW_TRACKING_URI": f"sqlite:///{WORK.absolute()}/mlflow.db",
