@@ -6,11 +6,10 @@ or input. A failure is one line on standard error that names the remedy, and lea
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, NoReturn
 
 from handful_client.async_client import AsyncHandful
@@ -25,8 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     try:
         given = _parser().parse_args(arguments)
-        with _stopped_by_sigterm():
-            return asyncio.run(_run(given))
+        return asyncio.run(_stoppable(_run(given)))
     except InputError as error:
         return _complain(2, str(error))
     except HandfulError as error:
@@ -36,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _complain(1, f"the output cannot be written: {error}; free some room and try again")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return _complain(1, "stopped; no output file was written, run it again")
 
 
@@ -127,21 +125,22 @@ def _positive(text: str) -> int:
     return number
 
 
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM stop the command as Ctrl-C does, so that temporary files are removed."""
+async def _stoppable(work: Coroutine[Any, Any, int]) -> int:
+    """Let SIGTERM stop the work as Ctrl-C does, so that temporary files are removed."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
 
-    # Not by raising SIGINT: a shell lets its background jobs ignore that one.
-    def stop(number: int, frame: Any) -> NoReturn:  # noqa: ARG001  # the handler's signature
-        raise KeyboardInterrupt
+    # Not by raising SIGINT: a shell lets its background jobs ignore that one. Nor by raising an
+    # exception here: one that arrives inside a destructor is printed and forgotten.
+    def stop(number: int, frame: Any) -> None:  # noqa: ARG001  # the handler's signature
+        loop.call_soon_threadsafe(task.cancel)
 
     try:
         before = signal.signal(signal.SIGTERM, stop)
     except ValueError:  # not in the main thread, where no signal arrives
-        yield
-        return
+        return await work
     try:
-        yield
+        return await work
     finally:
         signal.signal(signal.SIGTERM, before)
 
