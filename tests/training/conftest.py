@@ -1,5 +1,8 @@
 """Images that a small network can learn something from, in seconds."""
 
+import os
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -46,3 +49,12 @@ def small() -> Config:
             "optimiser.held_out=20",
         ],
     )
+
+
+@pytest.fixture(scope="module")
+def one_core() -> Iterator[None]:
+    """Train with one thread: another number rounds otherwise, and waits where cores are busy."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
+    yield
+    os.sched_setaffinity(0, before)

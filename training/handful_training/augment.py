@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from handful_training.config import AugmentConfig
+from handful_training.draws import Part
 
 # ITU-R BT.601 luma, as in handful_bundle.pixels
 _LUMA = (0.299, 0.587, 0.114)
@@ -21,17 +22,20 @@ class Augment:
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config
 
-    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(
+        self, images: Tensor, generator: torch.Generator | None = None, part: Part | None = None
+    ) -> Tensor:
         """Return one view of each image.
 
         Args:
             images: [B, C, H, W] in [0, 1], C = 1 or 3.
             generator: on the images' device; by default torch's own.
+            part: which rows of a larger batch they are; the others are drawn for all the same.
 
         Returns:
             Views of the same shape, in [0, 1].
         """
-        draw = _Draw(images, generator)
+        draw = _Draw(images, generator, part or Part.of(len(images), 0, 1))
         views = self._warp(images, draw)
         views = self._recolour(views, draw)
         if self.config.erase > 0:
@@ -112,18 +116,20 @@ class Augment:
 class _Draw:
     """Per-image random numbers [B] for one batch."""
 
-    def __init__(self, images: Tensor, generator: torch.Generator | None) -> None:
+    def __init__(self, images: Tensor, generator: torch.Generator | None, part: Part) -> None:
         self._images = images
         self._generator = generator
+        self._part = part
 
     def unit(self) -> Tensor:
         """Uniform in [0, 1)."""
-        return torch.rand(
-            len(self._images),
+        drawn = torch.rand(
+            self._part.whole,
             device=self._images.device,
             dtype=self._images.dtype,
             generator=self._generator,
         )
+        return drawn[self._part.rows]
 
     def around_zero(self, half_width: float) -> Tensor:
         """Uniform in [-half_width, half_width)."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from handful_bundle.manifest import Likelihood, Resize
+from handful_bundle.manifest import Likelihood, Resize, Window
 from handful_training.errors import InputError
 
 
@@ -26,6 +26,7 @@ class ImageConfig(_Block):
     channels: Literal[1, 3] | None = None
     resize: Resize = "fit"
     max_side: int = Field(default=64, ge=16, le=256)  # bound on derived sizes only
+    window: Window | None = None  # 16-bit values that become 0 and 255
 
 
 class ModelConfig(_Block):
@@ -44,6 +45,8 @@ class ObjectiveConfig(_Block):
 
     beta: float = Field(default=1.0, ge=0)  # weight of the rate (Higgins et al. 2017)
     kl_warm_up: float = Field(default=0.2, ge=0, le=1)  # share of the training, linear
+    free_bits: float = Field(default=0.0, ge=0)  # nats of each latent dimension that cost nothing
+    binarise: bool = False  # draw each pixel from Bernoulli(x/255) anew each time; grey images only
     invariance_weight: float = Field(default=1.0, ge=0)  # 0: a plain VAE
     temperature: float = Field(default=0.15, gt=0)
     projection_dim: int = Field(default=64, ge=2)

@@ -3,7 +3,9 @@
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -45,6 +47,21 @@ class Meter:
     def finite(self) -> bool:
         """Whether every term so far is a number. Waits for the device."""
         return all(math.isfinite(float(value)) for value in self._sums.values())
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load` continues from."""
+        return {
+            "sums": {name: value.cpu() for name, value in self._sums.items()},
+            "steps": self._steps,
+            "images": self.images,
+            "seconds": time.monotonic() - self._since,
+        }
+
+    def load(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on in the middle of an epoch."""
+        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._steps, self.images = state["steps"], state["images"]
+        self._since = time.monotonic() - state["seconds"]
 
     def finish(self, epoch: int, step: int, learning_rate: float, seconds: float) -> Epoch:
         """Return the means and begin anew."""

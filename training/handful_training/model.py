@@ -62,7 +62,12 @@ class Vae(nn.Module):
             nn.Linear(2 * projection_dim, projection_dim),
         )
 
-    def forward(self, images: Tensor, views: tuple[Tensor, Tensor] | None = None) -> Output:
+    def forward(
+        self,
+        images: Tensor,
+        views: tuple[Tensor, Tensor] | None = None,
+        noise: Tensor | None = None,
+    ) -> Output:
         """Encode and decode the images, and project their views.
 
         The ELBO is that of the images as they are; only the invariance term sees the views. An
@@ -71,6 +76,7 @@ class Vae(nn.Module):
         Args:
             images: [B, C, H, W] in [0, 1].
             views: two augmented views of them, or None for a plain VAE.
+            noise: standard normal, [B, D], of the latents; torch's own unless given.
         """
         if views is None:
             posterior, projections = self.encoder(images), None
@@ -79,7 +85,8 @@ class Vae(nn.Module):
             posterior = Posterior(*(part[: len(images)] for part in everything))
             one, other = self.projection(everything.embedding[len(images) :]).chunk(2)
             projections = (one, other)
-        noise = torch.randn_like(posterior.mean)
+        if noise is None:
+            noise = torch.randn_like(posterior.mean)
         latent = sample(posterior.mean, posterior.log_variance, noise)
         return Output(posterior, self.decoder(latent), projections)
 

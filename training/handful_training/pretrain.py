@@ -1,28 +1,27 @@
 """Fit the VAE on unlabelled images, bounded by epochs, by a clock or by both."""
 
+import signal
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.session import Device, cpu_quota
-from handful_training.augment import Augment
-from handful_training.batches import Batches
-from handful_training.checkpoint import save_checkpoint
+from handful_training.batches import Batches, find_neighbours
+from handful_training.binarise import check_binarisable
+from handful_training.checkpoint import Keeper
 from handful_training.config import Config
+from handful_training.distributed import current_team, losing_others
 from handful_training.errors import InputError, TrainingError
-from handful_training.loss import training_loss
+from handful_training.interrupts import Asked, Interrupted, deferring
+from handful_training.learner import Learner, Moment
 from handful_training.meter import Epoch, Meter
-from handful_training.model import Output, Vae
-from handful_training.schedule import one_cycle
+from handful_training.model import Vae, default_likelihood
 
 CHECKPOINT = "checkpoint.pt"
 SYNC_STEPS = 20  # how often the device is waited for, to look at the clock and for NaN
@@ -43,6 +42,19 @@ class Budget:
         if self.seconds is not None:
             shares.append(seconds / self.seconds)
         return max(shares)
+
+
+class Watcher:
+    """Told how a training goes on. Override what is worth knowing."""
+
+    def resumed(self, history: list[Epoch], share: float) -> None:
+        """It goes on after these epochs, with this share of the budget used up."""
+
+    def epoch(self, row: Epoch) -> None:
+        """An epoch is over."""
+
+    def progress(self, share: float) -> None:
+        """It has come so far, in [0, 1]; told now and then."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,8 @@ def pretrain(
     *,
     seed: int = 0,
     device: Device = "auto",
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
-    on_progress: Callable[[float], None] = lambda _: None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
 ) -> Pretrained:
     """Fit a VAE on all rows of `images` but the held-out ones.
 
@@ -83,19 +95,43 @@ def pretrain(
         folder: where the checkpoint goes.
         seed: of weights, batches, views and latents.
         device: where to train.
-        on_epoch: told of each finished epoch.
-        on_progress: told of the progress in [0, 1], now and then.
+        resume: go on from the folder's checkpoint, if it is of the same training.
+        watcher: told how it goes on.
 
     Raises:
-        InputError: `device` is not there.
-        TrainingError: the loss is no longer finite; the message names the last good checkpoint.
+        InputError: `device` is not there, or the images cannot be binarised as asked.
+        TrainingError: the loss is no longer finite, the checkpoint cannot be written, or another
+            process of the team is gone; the message names the last good checkpoint.
+        Interrupted: a signal asked to stop; a checkpoint was written.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU; install a CUDA build or use cpu")
-    torch.manual_seed(seed)
-    torch.set_num_threads(cpu_quota())
-    training = _Training(images, spec, config, budget, folder, seed, device)
-    return training.run(on_epoch, on_progress)
+    identity = {
+        "images": list(images.shape),
+        "spec": spec.model_dump(mode="json"),
+        "config": config.model_dump_json(exclude={"image", "head"}),
+        "budget": asdict(budget),
+        "seed": seed,
+    }
+    keeper = Keeper(folder / CHECKPOINT, identity, config.optimiser.checkpoint_seconds)
+    training = _Training(images, spec, config, budget, seed, device, keeper)
+    training.run(watcher or Watcher(), resume=resume)
+    return Pretrained(training.learner.averaged(), training.history, training.seconds, keeper.path)
+
+
+def assist(
+    images: NDArray[np.uint8],
+    spec: ImageSpec,
+    config: Config,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Take part in what the first process of the team learns by `pretrain`, with the same input.
+
+    Raises:
+        As `pretrain`.
+    """
+    _Training(images, spec, config, budget, seed, device, None).run(Watcher(), resume=False)
 
 
 class _Training:
@@ -107,111 +143,121 @@ class _Training:
         spec: ImageSpec,
         config: Config,
         budget: Budget,
-        folder: Path,
         seed: int,
         device: Device,
+        keeper: Keeper | None,
     ) -> None:
         self._start = time.monotonic()
-        self._spec, self._config, self._budget = spec, config, budget
-        self._checkpoint = folder / CHECKPOINT
-        self._fabric = Fabric(
-            accelerator=device,
-            devices=1,
-            precision=config.optimiser.precision,
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError("--device cuda: torch sees no GPU; install a CUDA build or use cpu")
+        if config.objective.binarise:
+            check_binarisable(spec, config.model.likelihood or default_likelihood(spec))
+        self._images, self._spec, self._config = images, spec, config
+        self._budget, self._seed, self._keeper = budget, seed, keeper
+        self._rows = np.delete(
+            np.arange(len(images)), held_out_rows(len(images), config.optimiser.held_out)
         )
-        kept = held_out_rows(len(images), config.optimiser.held_out)
-        rows = np.delete(np.arange(len(images)), kept)
-        self._batches = Batches(images, rows, config, seed)
-        self._model = Vae(spec, config.model, config.objective.projection_dim)
-        optimiser = torch.optim.AdamW(
-            self._model.parameters(),
-            lr=config.optimiser.learning_rate,
-            weight_decay=config.optimiser.weight_decay,
-        )
-        self._network, self._optimiser = self._fabric.setup(self._model, optimiser)
-        self._average = AveragedModel(
-            self._model, multi_avg_fn=_forget_the_start(config.optimiser.ema), use_buffers=True
-        )
-        self._augment = Augment(config.augment)
+        self._team = current_team()
+        batch_size = min(config.optimiser.batch_size, len(self._rows))
+        if batch_size < self._team.size:
+            raise InputError(
+                f"{self._team.size} processes share batches of {batch_size}; start fewer of them"
+            )
+        self.learner = Learner(spec, config, batch_size, seed, device, self._team)
         self._meter = Meter()
-        self._history: list[Epoch] = []
         self._step = 0
-
-    def run(
-        self, on_epoch: Callable[[Epoch], None], on_progress: Callable[[float], None]
-    ) -> Pretrained:
-        saved_at = self._seconds
-        while self._progress < 1:
-            for first, second in self._batches.epoch(len(self._history)):
-                if self._progress >= 1:
-                    break
-                self._take_step(first, second)
-                if self._step % SYNC_STEPS == 0:
-                    self._check_finite()
-                    on_progress(self._progress)
-                    if self._seconds - saved_at > self._config.optimiser.checkpoint_seconds:
-                        self._save()
-                        saved_at = self._seconds
-            if self._meter.images:  # else the clock ran out between two epochs
-                self._check_finite()
-                on_epoch(self._finish_epoch())
-        self._save()
-        model = self._average.module.cpu().eval()
-        assert isinstance(model, Vae)
-        return Pretrained(model, self._history, self._seconds, self._checkpoint)
+        self.history: list[Epoch] = []
 
     @property
-    def _seconds(self) -> float:
+    def seconds(self) -> float:
+        """Spent so far, also before an interruption."""
         return time.monotonic() - self._start
 
-    @property
-    def _progress(self) -> float:
-        return self._budget.progress(self._step / self._batches.per_epoch, self._seconds)
+    def run(self, watcher: Watcher, *, resume: bool) -> None:
+        with losing_others(self._team):
+            found = self._keeper.load() if resume and self._keeper else None
+            found = self._team.share(found)
+            if found is not None:
+                self._restore(found)
+                watcher.resumed(self.history, self._share)
+            else:
+                self._begin()
+            torch.set_num_threads(max(1, cpu_quota() // self._team.local_size))
+            begun_at = self._step
+            with deferring() as asked:
+                self._learn(watcher, asked)
+                if self._keeper and self._step > begun_at and self.learner.finite():
+                    self._keeper.save(self._state())
+        if asked.signum is not None:  # too late to stop the training, in time for what follows
+            raise Interrupted(asked.signum, " after the training")
+
+    def _begin(self) -> None:
+        found = None
+        if self._team.rank == 0:
+            torch.set_num_threads(cpu_quota())  # the others wait
+            found = find_neighbours(self._images, self._rows, self._config, self._seed)
+        self._neighbours = self._team.share(found)
+        if self._keeper:  # a disk that is full is better known now than in the morning
+            self._keeper.save(self._state())
+        self._meter = Meter()  # its clock starts now
+
+    def _learn(self, watcher: Watcher, asked: Asked) -> None:
+        batches = Batches(self._images, self._rows, self._config, self._seed, self._neighbours)
+        while (now := self._now(asked)).progress < 1:
+            done = self._step - (self.history[-1].step if self.history else 0)
+            number = len(self.history)
+            for first, second in batches.epoch(number, skip=done, part=self.learner.part):
+                now = self._now(asked)
+                if now.progress >= 1:
+                    break
+                terms = self.learner.take_step(first, second, now)
+                self._step += 1
+                self._meter.add(terms, batches.size)
+                if self._step % SYNC_STEPS == 0:
+                    self._look(watcher, now)
+            if self._meter.images:  # else the clock ran out between two epochs
+                self._check_finite()
+                self._finish_epoch(watcher)
 
     @property
-    def _learning_rate(self) -> float:
-        return self._config.optimiser.learning_rate * one_cycle(min(1.0, self._progress))
+    def _share(self) -> float:
+        """How much of the budget is used up, >= 0, by this process's clock."""
+        per_epoch = len(self._rows) // self.learner.part.whole
+        return self._budget.progress(self._step / per_epoch, self.seconds)
 
-    def _take_step(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
-        images, views = self._unit(first), None
-        if self._config.objective.invariance_weight > 0:
-            views = self._augment(images), self._augment(self._unit(second))
-        output: Output = self._network(images, views)
-        loss, terms = training_loss(
-            images, output, self._model.likelihood, self._config.objective, self._progress
-        )
-        self._fabric.backward(loss)
-        self._fabric.clip_gradients(
-            self._network,
-            self._optimiser,
-            max_norm=self._config.optimiser.clip_norm,
-            error_if_nonfinite=False,
-        )
-        self._optimiser.param_groups[0]["lr"] = self._learning_rate
-        self._optimiser.step()
-        self._optimiser.zero_grad()
-        self._average.update_parameters(self._model)
-        self._step += 1
-        self._meter.add(terms, len(images))
+    def _now(self, asked: Asked) -> Moment:
+        """Return where the training stands, the same in every process.
 
-    def _unit(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Return uint8 [B, H, W, C] as float32 [B, C, H, W] in [0, 1] on the device."""
-        batch = torch.from_numpy(pixels).to(self._fabric.device)
-        return batch.permute(0, 3, 1, 2).contiguous().float().div_(255)
+        Raises:
+            Interrupted: one of them was asked to stop.
+        """
+        share, stop = self._team.agree(self._share, stop=asked.signum is not None)
+        if stop:
+            self._check_finite()
+            if self._keeper and self.learner.finite():
+                self._keeper.save(self._state())
+            raise Interrupted(asked.signum or signal.SIGTERM, f" in epoch {len(self.history) + 1}")
+        return Moment(self._step, share)
 
-    def _finish_epoch(self) -> Epoch:
-        row = self._meter.finish(
-            len(self._history) + 1, self._step, self._learning_rate, self._seconds
-        )
-        self._history.append(row)
-        return row
+    def _look(self, watcher: Watcher, now: Moment) -> None:
+        """Wait for the device, and see to what is done now and then."""
+        self._check_finite()
+        watcher.progress(now.progress)
+        if self._keeper and self._keeper.due and self.learner.finite():
+            self._keeper.try_to_save(self._state())
+
+    def _finish_epoch(self, watcher: Watcher) -> None:
+        rate = self.learner.learning_rate(self._share)
+        row = self._meter.finish(len(self.history) + 1, self._step, rate, self.seconds)
+        self.history.append(row)
+        watcher.epoch(row)
 
     def _check_finite(self) -> None:
         if self._meter.finite():
             return
         kept = (
-            f"the last good checkpoint is {self._checkpoint}"
-            if self._checkpoint.exists()
+            f"the last good checkpoint is {self._keeper.path}"
+            if self._keeper and self._keeper.path.exists()
             else "no checkpoint was written yet"
         )
         raise TrainingError(
@@ -219,38 +265,21 @@ class _Training:
             f"(--set optimiser.learning_rate={self._config.optimiser.learning_rate / 4:g})"
         )
 
-    def _save(self) -> None:
-        if not all(bool(weight.isfinite().all()) for weight in self._model.parameters()):
-            return  # a finite loss can still end in weights that are not: keep the older file
-        save_checkpoint(
-            self._checkpoint,
-            {
-                "model": self._model.state_dict(),
-                "average": self._average.state_dict(),
-                "optimiser": self._optimiser.state_dict(),
-                "step": self._step,
-                "seconds": self._seconds,
-                "history": [asdict(row) for row in self._history],
-                "spec": self._spec.model_dump(),
-                "config": self._config.model_dump_json(),
-            },
-        )
+    def _state(self) -> dict[str, Any]:
+        return {
+            **self.learner.state(),
+            "meter": self._meter.state(),
+            "step": self._step,
+            "seconds": self.seconds,
+            "history": [asdict(row) for row in self.history],
+            "neighbours": None if self._neighbours is None else torch.from_numpy(self._neighbours),
+        }
 
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-def _forget_the_start(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """Exponential moving average whose first steps weigh little, so short trainings profit too."""
-
-    @torch.no_grad()
-    def update(averages: _Tensors, values: _Tensors, count: Tensor | int) -> None:
-        n = int(count)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, weight)
-            else:
-                average.copy_(value)
-
-    return update
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.learner.load(state)
+        self._meter.load(state["meter"], self.learner.device)
+        self._step = state["step"]
+        self._start -= state["seconds"]
+        self.history = [Epoch(**row) for row in state["history"]]
+        found = state["neighbours"]
+        self._neighbours = None if found is None else found.numpy()

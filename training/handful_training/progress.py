@@ -21,6 +21,9 @@ LINE_SECONDS = 10.0
 class Display(Protocol):
     """What shows the progress: tqdm's bar, or plain lines."""
 
+    n: float  # units done
+    initial: float  # of them, done before this work began
+
     def update(self, n: int) -> object: ...  # noqa: D102 - tqdm's own method
     def set_postfix_str(self, s: str, refresh: bool) -> object: ...  # noqa: D102, FBT001 - tqdm's
     def close(self) -> object: ...  # noqa: D102 - tqdm's own method
@@ -54,6 +57,11 @@ class Progress(Generic[Item]):
         """Count `n` more units as done."""
         self._display.update(n)
 
+    def skip(self, n: int) -> None:
+        """Count `n` units as done by earlier work: they do not enter the rate."""
+        self._display.n += n
+        self._display.initial += n
+
     def note(self, text: str) -> None:
         """Show `text` (say, the loss) beside the count from now on."""
         self._display.set_postfix_str(text, refresh=False)
@@ -78,15 +86,16 @@ class PlainLines:
         self._units = units
         self._stream = stream
         self._clock = clock
-        self._done = 0
+        self.n: float = 0
+        self.initial: float = 0
         self._note = ""
         self._started = clock()
         self._due = self._started + QUIET_SECONDS
-        self._shown = -1
+        self._shown: float = -1
 
     def update(self, n: int) -> None:
         """Count `n` more units, and write a line if one is due."""
-        self._done += n
+        self.n += n
         if (now := self._clock()) >= self._due:
             self._due = now + LINE_SECONDS
             self._write(now)
@@ -100,22 +109,22 @@ class PlainLines:
     def close(self) -> None:
         """Write the last line, unless all was quick or the last line already says it."""
         now = self._clock()
-        if now - self._started >= QUIET_SECONDS and self._shown != self._done:
+        if now - self._started >= QUIET_SECONDS and self._shown != self.n:
             self._write(now)
         self._due = float("inf")
 
     def _write(self, now: float) -> None:
-        self._shown = self._done
+        self._shown = self.n
         elapsed = max(now - self._started, 1e-9)
-        rate = self._done / elapsed
-        parts = [f"{self._desc}: {self._done:,}"]
+        rate = (self.n - self.initial) / elapsed
+        parts = [f"{self._desc}: {self.n:,}"]
         if self._total:
-            parts[0] += f" of {self._total:,} {self._units} ({self._done / self._total:.0%})"
+            parts[0] += f" of {self._total:,} {self._units} ({self.n / self._total:.0%})"
         else:
             parts[0] += f" {self._units}"
         parts.append(f"{rate:,.1f}/s" if rate < 100 else f"{rate:,.0f}/s")
-        if self._total and 0 < self._done < self._total:
-            parts.append(f"{_duration((self._total - self._done) / rate)} left")
+        if self._total and rate > 0 and self.n < self._total:
+            parts.append(f"{_duration((self._total - self.n) / rate)} left")
         else:
             parts.append(f"{_duration(elapsed)} in all")
         if self._note:

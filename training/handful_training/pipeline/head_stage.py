@@ -67,6 +67,7 @@ def add_head(
         force=force,
     )
     run.params({"head": config.model_dump(mode="json"), "seed": seed})
+    run.tags({"handful.stage": stage.key, "handful.space": bundle.manifest.space})
     run.dataset(
         f"{name}-labels",
         labels.digest,

@@ -1,14 +1,21 @@
 """Fit the VAE, or find that exactly this one has been fitted already."""
 
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.session import Device
 from handful_training import (
     augment,
+    batch_norm,
     batches,
+    binarise,
+    draws,
+    learner,
     loss,
     meter,
     model,
@@ -19,16 +26,34 @@ from handful_training import (
 )
 from handful_training.checkpoint import load_checkpoint
 from handful_training.config import Config
+from handful_training.distributed import current_team, leave
+from handful_training.errors import TrainingError
 from handful_training.meter import Epoch
 from handful_training.model import Vae
 from handful_training.packs.pack import Pack
 from handful_training.pipeline.work import Stage, code_digest, open_stage
 from handful_training.plots import learning_curves
-from handful_training.pretrain import CHECKPOINT, Budget
-from handful_training.progress import progress
+from handful_training.pretrain import CHECKPOINT, Budget, Watcher
+from handful_training.progress import Progress, progress
 from handful_training.tracking import Run
 
-_CODE = (augment, batches, loss, meter, model, neighbours, objective, pretrain, schedule)
+_CODE = (
+    augment,
+    batch_norm,
+    batches,
+    binarise,
+    draws,
+    learner,
+    loss,
+    meter,
+    model,
+    neighbours,
+    objective,
+    pretrain,
+    schedule,
+)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,30 +99,31 @@ def train_vae(
         force=force,
     )
     run.params({**settings, "seed": seed, "device": device, "budget": asdict(budget)})
-    found = stage.result()
-    checkpoint = stage.folder / CHECKPOINT
-    if found is not None and checkpoint.exists():
-        history = [Epoch(**row) for row in found["history"]]
-        for row in history:
-            _log_epoch(run, row)
-        run.tags({"handful.skipped": "true"})
-        run.artifacts(stage.folder / "plots", folder="plots")
-        return TrainedVae(
-            load_vae(checkpoint, config),
-            checkpoint,
-            history,
-            found["seconds"],
-            skipped=True,
-            folder=stage.folder,
-        )
-    return _train(pack, spec, config, budget, stage, run, seed=seed, device=device)
+    run.tags(
+        {
+            "handful.stage": stage.key,
+            "handful.device": "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu",
+            "handful.world_size": str(current_team().size),
+        }
+    )
+    trained = _found(stage, config, run)
+    # The other processes train along, or go home.
+    current_team().share(None if trained else pack.content_digest)
+    if trained is None:
+        if force:
+            (stage.folder / CHECKPOINT).unlink(missing_ok=True)
+        trained = _train(pack, spec, config, budget, stage, run, seed=seed, device=device)
+    leave()
+    return trained
 
 
 def load_vae(checkpoint: Path, config: Config) -> Vae:
     """Return the averaged network of a checkpoint, on the CPU, in evaluation mode."""
     state = load_checkpoint(checkpoint)
     network = Vae(
-        ImageSpec.model_validate(state["spec"]), config.model, config.objective.projection_dim
+        ImageSpec.model_validate(state["identity"]["spec"]),
+        config.model,
+        config.objective.projection_dim,
     )
     prefix = "module."
     network.load_state_dict(
@@ -108,6 +134,26 @@ def load_vae(checkpoint: Path, config: Config) -> Vae:
         }
     )
     return network.eval()
+
+
+def _found(stage: Stage, config: Config, run: Run) -> TrainedVae | None:
+    """Return what an earlier run has finished, and tell `run` of it."""
+    result, checkpoint = stage.result(), stage.folder / CHECKPOINT
+    if result is None:
+        return None
+    try:
+        network = load_vae(checkpoint, config)
+    except TrainingError:  # the training looks at it again, and says so
+        stage.forget()
+        return _found(stage, config, run)
+    history = [Epoch(**row) for row in result["history"]]
+    for row in history:
+        _log_epoch(run, row)
+    run.tags({"handful.skipped": "true"})
+    run.artifacts(stage.folder / "plots", folder="plots")
+    return TrainedVae(
+        network, checkpoint, history, result["seconds"], skipped=True, folder=stage.folder
+    )
 
 
 def _train(
@@ -124,19 +170,8 @@ def _train(
     total, unit = (
         (budget.epochs, "epoch") if budget.seconds is None else (round(budget.seconds), "second")
     )
-    with progress(total, desc="Pretraining", unit=unit) as bar:
-        shown = 0
-
-        def advance(share: float) -> None:
-            nonlocal shown
-            done = int(min(1.0, share) * (total or 0))
-            bar.update(done - shown)
-            shown = done
-
-        def tell(row: Epoch) -> None:
-            bar.note(f"epoch {row.epoch}: -ELBO {row.neg_elbo:.1f} nats, loss {row.loss:.3f}")
-            _log_epoch(run, row)
-
+    with run.system_metrics(), progress(total, desc="Pretraining", unit=unit) as bar:
+        teller = _Teller(bar, total or 0, run)
         trained = pretrain.pretrain(
             pack.images,
             spec,
@@ -145,17 +180,17 @@ def _train(
             stage.folder,
             seed=seed,
             device=device,
-            on_epoch=tell,
-            on_progress=advance,
+            resume=True,
+            watcher=teller,
         )
-        advance(1.0)
+        teller.progress(1.0)
     plots = stage.folder / "plots"
     plots.mkdir(exist_ok=True)
     history = [asdict(row) for row in trained.history]
     learning_curves(history, plots / "learning_curves.png")
-    run.artifacts(plots, folder="plots")
     result: dict[str, Any] = {"seconds": trained.seconds, "history": history}
-    stage.finish(result)
+    stage.finish(result)  # before anything that needs a server: it may be gone by now
+    run.artifacts(plots, folder="plots")
     return TrainedVae(
         trained.model,
         trained.checkpoint,
@@ -164,6 +199,33 @@ def _train(
         skipped=False,
         folder=stage.folder,
     )
+
+
+class _Teller(Watcher):
+    """Shows a training in the bar and logs its epochs to `run`."""
+
+    def __init__(self, bar: Progress[None], total: int, run: Run) -> None:
+        self._bar, self._total, self._run = bar, total, run
+        self._shown = 0
+
+    def resumed(self, history: list[Epoch], share: float) -> None:
+        _log.info(
+            "resuming at epoch %d; %.0f%% is done already", len(history) + 1, 100 * min(1.0, share)
+        )
+        self._run.note({"handful.resumed": f"at epoch {len(history) + 1}"})
+        for row in history:
+            _log_epoch(self._run, row)
+        self._shown = int(min(1.0, share) * self._total)
+        self._bar.skip(self._shown)
+
+    def epoch(self, row: Epoch) -> None:
+        self._bar.note(f"epoch {row.epoch}: -ELBO {row.neg_elbo:.1f} nats, loss {row.loss:.3f}")
+        _log_epoch(self._run, row)
+
+    def progress(self, share: float) -> None:
+        done = int(min(1.0, share) * self._total)
+        self._bar.update(done - self._shown)
+        self._shown = done
 
 
 def _log_epoch(run: Run, row: Epoch) -> None:

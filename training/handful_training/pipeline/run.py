@@ -13,16 +13,19 @@ from handful_bundle.bundle import Bundle
 from handful_bundle.session import Device
 from handful_training.baseline import PixelBaseline
 from handful_training.config import Config
+from handful_training.distributed import join
 from handful_training.gate import OutOfFold
 from handful_training.labels.choice import LabelChoice
+from handful_training.pipeline.assist import assist
 from handful_training.pipeline.drawings import draw_map
 from handful_training.pipeline.evaluation import Evaluation, predict_unseen
 from handful_training.pipeline.export_stage import ExportedVae, export_vae
 from handful_training.pipeline.head_stage import add_head
 from handful_training.pipeline.inputs import Inputs, read_inputs
 from handful_training.pipeline.pretrain_stage import TrainedVae, train_vae
-from handful_training.pipeline.work import work_folder
+from handful_training.pipeline.work import disk_errors, work_folder
 from handful_training.pretrain import Budget
+from handful_training.sources.store import shown
 from handful_training.tracking import Run, Tracker, origin
 
 _log = logging.getLogger(__name__)
@@ -44,11 +47,20 @@ class Request:
     force: bool
 
 
-def run(request: Request) -> dict[str, Any]:
-    """Train, fit, evaluate, register. Unchanged stages are skipped."""
-    work = work_folder()
+@disk_errors()
+def run(request: Request) -> dict[str, Any] | None:
+    """Train, fit, evaluate, register. Unchanged stages are skipped.
+
+    Returns:
+        What came of it; None in processes that only train along.
+    """
+    team, work = join(request.device), work_folder()
+    if team.rank > 0:
+        assist(request, team)
+        return None
     inputs = read_inputs(request.images, work, choice=request.choice, config=request.config.image)
-    tracker = Tracker.open()
+    team.packed()
+    tracker = Tracker.open(work=work)
     with _record(tracker, request, inputs, "run") as parent:
         folder = run_folder(work, request.name, parent)
         trained, exported = _encoder(request, inputs, work, parent)
@@ -57,6 +69,7 @@ def run(request: Request) -> dict[str, Any]:
         result: dict[str, Any] = {
             "images": len(inputs.pack.images),
             "neg_elbo_nats": exported.metrics["neg_elbo_nats"],
+            "neg_iwae_nats": exported.metrics["neg_iwae_nats"],
             "pretrain_seconds": trained.seconds,
         }
         bundle = Bundle.load(exported.bundle, device="cpu")
@@ -75,11 +88,16 @@ def run(request: Request) -> dict[str, Any]:
     return result
 
 
-def pretrain(request: Request) -> dict[str, Any]:
-    """Train the VAE alone; nothing is registered."""
-    work = work_folder()
+@disk_errors()
+def pretrain(request: Request) -> dict[str, Any] | None:
+    """Train the VAE alone; nothing is registered. Returns as `run`."""
+    team, work = join(request.device), work_folder()
+    if team.rank > 0:
+        assist(request, team)
+        return None
     inputs = read_inputs(request.images, work, config=request.config.image)
-    tracker = Tracker.open()
+    team.packed()
+    tracker = Tracker.open(work=work)
     with (
         _record(tracker, request, inputs, "pretrain") as parent,
         parent.child("pretrain") as child,
@@ -95,6 +113,7 @@ def pretrain(request: Request) -> dict[str, Any]:
         }
 
 
+@disk_errors()
 def finish(
     tracker: Tracker,
     parent: Run,
@@ -186,19 +205,23 @@ def collect_plots(source: Path, folder: Path) -> None:
 def _record(tracker: Tracker, request: Request, inputs: Inputs, title: str) -> Iterator[Run]:
     with tracker.run(request.name, title=title, tags=origin()) as parent:
         parent.params({"config": request.config.model_dump(mode="json")})
-        parent.dataset(
-            request.name,
-            inputs.pack.content_digest,
-            source=request.images,
-            profile={
-                "images": len(inputs.pack.images),
-                "rejected": len(inputs.pack.rejected),
-                "duplicates": inputs.pack.duplicates,
-                "image": inputs.spec.model_dump(mode="json"),
-            },
-        )
+        _note_images(parent, request, inputs)
         parent.artifacts(inputs.pack.rejected_csv, folder="data")
         yield parent
+
+
+def _note_images(run: Run, request: Request, inputs: Inputs) -> None:
+    run.dataset(
+        request.name,
+        inputs.pack.content_digest,
+        source=shown(request.images),
+        profile={
+            "images": len(inputs.pack.images),
+            "rejected": len(inputs.pack.rejected),
+            "duplicates": inputs.pack.duplicates,
+            "image": inputs.spec.model_dump(mode="json"),
+        },
+    )
 
 
 def _encoder(
@@ -221,6 +244,7 @@ def _encoder(
 
 
 def _train(request: Request, inputs: Inputs, work: Path, run: Run) -> TrainedVae:
+    _note_images(run, request, inputs)
     return train_vae(
         inputs.pack,
         inputs.spec,

@@ -1,20 +1,32 @@
 """Where a command keeps its work, and how a finished stage is found again.
 
 A stage's folder is named after the content that it depends on: data, settings, code. Its
-`done.json` is written last, so a stage that was interrupted is never taken for a finished one.
+`done.json` is written last, so a stage that was interrupted is never taken for a finished one. Two
+runs that want the same stage at once make it once: the second waits.
 """
 
+import errno
 import hashlib
 import json
+import logging
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
+from handful_training.atomic_file import write_whole
 from handful_training.errors import TrainingError
 
 DONE = "done.json"
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+_log = logging.getLogger(__name__)
 
 
 def work_folder() -> Path:
@@ -28,14 +40,33 @@ class Stage:
 
     folder: Path
     key: str
+    lock: BaseFileLock  # a killed run holds none
 
     def result(self) -> dict[str, Any] | None:
-        """Return what `finish` wrote, or None if the stage has not been finished."""
+        """Return what `finish` wrote, or None: then it is this run that makes the stage.
+
+        Another run that is making it is waited for.
+
+        Raises:
+            TrainingError: the folder cannot be written.
+        """
+        found = self._read()
+        if found is not None:
+            return found
         try:
-            result: dict[str, Any] = json.loads((self.folder / DONE).read_bytes())
-        except (OSError, ValueError):
-            return None
-        return result
+            try:
+                self.lock.acquire(timeout=0)
+            except Timeout:
+                _log.info("another run is making %s; waiting for it", self.folder)
+                self.lock.acquire()
+        except OSError as error:
+            raise _cannot_write(self.lock.lock_file, error) from error
+        found = self._read()
+        if found is not None:
+            self.lock.release()
+        else:
+            self._remove_leftovers()
+        return found
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result and mark the stage as finished, atomically.
@@ -44,18 +75,30 @@ class Stage:
             TrainingError: it cannot be written.
         """
         path = self.folder / DONE
-        temporary = path.with_name(f".{DONE}.{os.getpid()}.tmp")
         try:
-            with temporary.open("w") as file:
-                json.dump(result, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            write_whole(path, json.dumps(result, indent=1).encode())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise TrainingError(
-                f"cannot write {path} ({error}); free some space or set HANDFUL_WORK"
-            ) from error
+            raise _cannot_write(path, error) from error
+        self.lock.release(force=True)
+
+    def forget(self) -> None:
+        """Take it that the stage was never finished."""
+        (self.folder / DONE).unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed run was writing: hidden until it is whole."""
+        for path in self.folder.glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            result: dict[str, Any] = json.loads((self.folder / DONE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return result
 
 
 def open_stage(work: Path, kind: str, depends_on: dict[str, Any], *, force: bool = False) -> Stage:
@@ -75,13 +118,33 @@ def open_stage(work: Path, kind: str, depends_on: dict[str, Any], *, force: bool
     folder = work / kind / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        stage = Stage(folder, key, FileLock(folder.with_suffix(".lock"), is_singleton=True))
         if force:
-            (folder / DONE).unlink(missing_ok=True)
+            stage.forget()
     except OSError as error:
-        raise TrainingError(
-            f"cannot write to {work} ({error}); make it writable or set HANDFUL_WORK"
-        ) from error
-    return Stage(folder, key)
+        raise _cannot_write(work, error) from error
+    return stage
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn a full disk or a folder that may not be written, inside the block, into TrainingError.
+
+    Stages that are finished, and the last checkpoint, are intact: the same command goes on there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise _cannot_write(error.filename or "a file", error) from error
+
+
+def _cannot_write(path: str | Path, error: OSError) -> TrainingError:
+    return TrainingError(
+        f"cannot write {path}: {error.strerror or error}; make room there, or make it writable, "
+        "or set HANDFUL_WORK to another folder, and start it again"
+    )
 
 
 def code_digest(*modules: ModuleType) -> str:

@@ -80,7 +80,7 @@ class Store:
                 _probe(uri)
                 # Global on purpose: MLflow's own store looks logged models up through it.
                 mlflow.set_tracking_uri(uri)
-                with _migrating(uri):
+                with _migrating(uri, mlflow):
                     client = mlflow.MlflowClient(uri)
                 return cls(uri, mlflow, Patient(client))
 
@@ -193,13 +193,23 @@ def without_credentials(text: str) -> str:
 
 
 @contextmanager
-def _migrating(uri: str) -> Iterator[None]:
-    """Let one process at a time look at a database file: the first one makes its tables."""
+def _migrating(uri: str, mlflow: Any) -> Iterator[None]:
+    """Let one process at a time look at a database file: the first one makes its tables.
+
+    It makes them in a file beside, and puts that in place when it is whole: MLflow refuses a
+    database whose making was cut off.
+    """
     path = sqlite_path(uri)
     if path is None:
         yield
         return
     with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.exists() or path.stat().st_size == 0:
+            new = path.with_name(f".{path.name}.new")
+            for leftover in (new, new.with_name(f"{new.name}-journal")):
+                leftover.unlink(missing_ok=True)
+            mlflow.MlflowClient(f"{SQLITE}{new}")
+            new.replace(path)
         yield
 
 
