@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +19,11 @@ from handful_bundle import classes, decoder, encoder, golden, head
 from handful_bundle.bundle import Bundle
 from handful_bundle.manifest import HeadInfo, ImageSpec, Manifest, digest, space_digest
 from handful_bundle.pixels import PIXELS_VERSION
+
+# A shell starts its background jobs with SIGINT ignored, and processes hand that down: the commands
+# that tests interrupt would never hear of it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EMBEDDING_DIM = 8
 LATENT_DIM = 4
