@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -218,11 +219,19 @@ def program() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def cutting_proxy() -> type:
     """`Proxy` of the module beside this file."""
-    spec = importlib.util.spec_from_file_location(
-        "cutting_proxy", Path(__file__).with_name("cutting_proxy.py")
-    )
+    return _beside("cutting_proxy").Proxy
+
+
+@pytest.fixture(scope="session")
+def mlflow_stack() -> ModuleType:
+    """The module beside this file: MLflow as it is deployed, on PostgreSQL."""
+    return _beside("mlflow_stack")
+
+
+def _beside(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.Proxy
+    return module

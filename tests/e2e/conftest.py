@@ -1,6 +1,5 @@
 """One real training on a folder as users have them: mixed sizes and formats, some files broken."""
 
-import importlib.util
 import json
 import os
 import re
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -157,15 +155,3 @@ def trained(place: Place) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def draw() -> Callable[[str, np.random.Generator], Image.Image]:
     return draw_part
-
-
-@pytest.fixture(scope="session")
-def mlflow_stack() -> ModuleType:
-    """The module beside this file: MLflow as it is deployed, on PostgreSQL."""
-    path = Path(__file__).with_name("mlflow_stack.py")
-    spec = importlib.util.spec_from_file_location("mlflow_stack", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

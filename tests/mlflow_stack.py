@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "deploy" / "mlflow-server"
+SCRIPT = Path(__file__).parents[1] / "deploy" / "mlflow-server"
 PASSWORD = "it's a p@ssword/with:signs%"
 START_SECONDS = 240
 
