@@ -4,7 +4,6 @@
 `/artifacts` becomes the server's folder. Nothing else of the page's commands is changed.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -49,22 +48,6 @@ if verb in ("exec", "run"):
 pytestmark = pytest.mark.slow
 
 
-def _stack() -> Any:
-    """The servers beside this file."""
-    spec = importlib.util.spec_from_file_location(
-        "mlflow_stack", Path(__file__).with_name("mlflow_stack.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault("mlflow_stack", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-STACK = _stack()
-
-
 def blocks(title: str, language: str = "sh") -> list[str]:
     """Return the code blocks of a section of the page."""
     found = re.search(rf"^### {title}\n(.*?)^### ", PAGE, re.MULTILINE | re.DOTALL)
@@ -75,7 +58,8 @@ def blocks(title: str, language: str = "sh") -> list[str]:
 class Site:
     """A folder that stands for the repository's root on a machine with Docker."""
 
-    def __init__(self, root: Path, database: int, artifacts: Path, **more: str) -> None:
+    def __init__(self, stack: Any, root: Path, database: int, artifacts: Path, **more: str) -> None:
+        self.stack = stack
         self.root = root
         self.database = database
         self.artifacts = artifacts
@@ -92,7 +76,7 @@ class Site:
             "ARTIFACTS": str(artifacts),
             "PGHOST": "127.0.0.1",
             "PGPORT": str(database),
-            "PGPASSWORD": STACK.PASSWORD,
+            "PGPASSWORD": stack.PASSWORD,
             "POSTGRES_PASSWORD_FILE": str(root / "secret"),
             "MLFLOW_DATABASE": f"postgresql+psycopg2://mlflow@127.0.0.1:{database}/mlflow",
             "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -115,7 +99,7 @@ class Site:
     def server(self, **more: str) -> Iterator[str]:
         """Run MLflow on this site's database and artifacts."""
         artifacts = more.pop("MLFLOW_ARTIFACTS", str(self.artifacts))
-        with STACK.mlflow_server(self.database, artifacts, self.root, **more) as url:
+        with self.stack.mlflow_server(self.database, artifacts, self.root, **more) as url:
             yield url
 
 
@@ -139,8 +123,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def databases() -> Iterator[tuple[int, int]]:
-    with STACK.postgres() as first, STACK.postgres() as second:
+def databases(mlflow_stack: Any) -> Iterator[tuple[int, int]]:
+    with mlflow_stack.postgres() as first, mlflow_stack.postgres() as second:
         yield first, second
 
 
@@ -151,16 +135,18 @@ def two_bundles(make_bundle: Callable[..., Path], tmp_path_factory: Any) -> list
 
 
 @pytest.fixture(scope="module")
-def restored(databases: Any, two_bundles: list[Path], tmp_path_factory: Any) -> Site:
+def restored(
+    mlflow_stack: Any, databases: Any, two_bundles: list[Path], tmp_path_factory: Any
+) -> Site:
     """A stack that was backed up while it ran, and restored into an empty one."""
     root = tmp_path_factory.mktemp("site")
-    before = Site(root, databases[0], root / "artifacts-before")
+    before = Site(mlflow_stack, root, databases[0], root / "artifacts-before")
     with before.server() as url:
         for bundle in two_bundles:
             register(url, bundle)
         (backup,) = blocks("Back up")
         assert before.run(backup) == ["exec postgres", "exec mlflow"]
-    after = Site(root, databases[1], root / "artifacts-after")
+    after = Site(mlflow_stack, root, databases[1], root / "artifacts-after")
     (restore,) = blocks("Restore")
     calls = after.run(restore)
     assert calls == ["up postgres", "exec postgres", "run mlflow", "up "]
@@ -178,9 +164,8 @@ def test_what_was_backed_up_comes_back_whole(restored: Site, two_bundles: list[P
 
 
 @contextmanager
-def object_store() -> Iterator[str]:
+def object_store(port: int) -> Iterator[str]:
     """An S3 of moto's with the bucket of the page; yields its address."""
-    port = STACK.free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as moto:
@@ -205,7 +190,7 @@ def test_artifacts_move_to_s3_and_stay_valid(
     copy, check = blocks("Move artifacts to S3")
     (override,) = blocks("Move artifacts to S3", "yaml")
     container = yaml.safe_load(override)["services"]["mlflow"]["environment"]
-    with object_store() as store:
+    with object_store(restored.stack.free_port()) as store:
         credentials = tmp_path / "aws"
         credentials.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
         more = {
@@ -213,7 +198,7 @@ def test_artifacts_move_to_s3_and_stay_valid(
             "AWS_SHARED_CREDENTIALS_FILE": str(credentials),
             "MLFLOW_S3_ENDPOINT_URL": store,
         }
-        site = Site(restored.root, restored.database, restored.artifacts, **more)
+        site = Site(restored.stack, restored.root, restored.database, restored.artifacts, **more)
         assert site.run(copy) == ["stop mlflow", "run mlflow", "up mlflow"]
         site.artifacts.rename(site.root / "artifacts-put-away")
         with site.server(**more) as url:
@@ -233,7 +218,7 @@ def test_the_database_takes_the_new_password_only(restored: Site) -> None:
     secrets = restored.root / "deploy" / "secrets"
     secrets.mkdir(parents=True)
     old = secrets / "postgres_password"
-    old.write_text(STACK.PASSWORD)
+    old.write_text(restored.stack.PASSWORD)
     (rotate,) = blocks("Rotate the database's password")
     assert restored.run(rotate) == ["exec postgres", "up mlflow"]
     new = old.read_text().strip()
@@ -249,14 +234,14 @@ def test_the_database_takes_the_new_password_only(restored: Site) -> None:
 
     connect(new)
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
-        connect(STACK.PASSWORD)
+        connect(restored.stack.PASSWORD)
 
 
 def test_upgrading_a_new_schema_changes_nothing(databases: Any, restored: Site) -> None:
     """`mlflow db upgrade` as the page has it ends well on a database of this version."""
     (root, database) = (restored.root, databases[0])
-    (root / "secret").write_text(STACK.PASSWORD)
-    site = Site(root, database, root / "artifacts-before")
+    (root / "secret").write_text(restored.stack.PASSWORD)
+    site = Site(restored.stack, root, database, root / "artifacts-before")
     site.environment.pop("PGPASSWORD")  # the page's command reads it from the file
     (upgrade,) = blocks("Upgrade")
     assert site.run(upgrade) == ["build ", "stop mlflow", "run mlflow", "up "]
