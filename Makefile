@@ -21,10 +21,10 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 INSTALL_LOCKED = env -u PIP_CONSTRAINT $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test test-slow test-gpu lint format bench lock sbom audit clean
+.PHONY: help venv demo serve test test-slow test-gpu lint format bench bench-labels lock sbom audit clean
 
 help:  ## Show this list
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY)  ## Install everything into .venv
 
@@ -56,6 +56,9 @@ format: $(READY)  ## Rewrite the code as `make lint` wants it
 
 bench: $(READY)  ## Measure the figures of docs/benchmarks.md
 	@PYTHONPATH=deploy:tests/service $(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+bench-labels: $(READY)  ## Measure accuracy per label: every way, every draw (hours; goes on where it stopped)
+	@PYTHONPATH=deploy $(BIN)/python tests/benchmarks/bench_labels.py $(ARGS)
 
 lock: $(READY)  ## Write the hashed requirements of the images, deploy/requirements-*.txt, anew
 	@$(LOCK) pyproject.toml --extra service --extra registry -o deploy/requirements-service.txt

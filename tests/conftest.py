@@ -93,8 +93,10 @@ def decoder_onnx(spec: ImageSpec, rng: np.random.Generator) -> bytes:
     return _model(nodes, [_port("latent", TensorProto.FLOAT, LATENT_DIM)], outputs, weights)
 
 
-def head_onnx(class_count: int, rng: np.random.Generator) -> bytes:
-    """A linear head."""
+def head_onnx(class_count: int, rng: np.random.Generator, *, tells_novelty: bool = False) -> bytes:
+    """A linear head. Novelty is the mean size of the embedding's numbers: near 0 for black images,
+    near 1 for bright ones.
+    """
     weights = {
         "W": rng.normal(0, 1, (EMBEDDING_DIM, class_count)).astype(np.float32),
         "b": rng.normal(0, 1, class_count).astype(np.float32),
@@ -104,6 +106,11 @@ def head_onnx(class_count: int, rng: np.random.Generator) -> bytes:
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
     ]
     outputs = [_port("probabilities", TensorProto.FLOAT, class_count)]
+    if tells_novelty:
+        weights["last"] = np.array([-1])
+        nodes.append(helper.make_node("Abs", ["embedding"], ["size"]))
+        nodes.append(helper.make_node("ReduceMean", ["size", "last"], ["novelty"], keepdims=0))
+        outputs.append(_port("novelty", TensorProto.FLOAT))
     return _model(nodes, [_port("embedding", TensorProto.FLOAT, EMBEDDING_DIM)], outputs, weights)
 
 
@@ -121,8 +128,13 @@ def write_bundle(
     head_seed: int = 0,
     name: str = "animals",
     window: tuple[int, int] | None = None,
+    conformal: dict | None = None,
+    novelty: dict | None = None,
 ) -> Path:
-    """Write a bundle with fixed random weights; `seed` picks the encoder, `head_seed` the head."""
+    """Write a bundle with fixed random weights; `seed` picks the encoder, `head_seed` the head.
+
+    `conformal` and `novelty` are the manifest's blocks; with a `novelty` the head tells it.
+    """
     spec = ImageSpec(height=height, width=width, channels=channels, resize=resize, window=window)
     rng = np.random.default_rng(seed)
     files = {encoder.FILE: encoder_onnx(spec, rng)}
@@ -130,7 +142,7 @@ def write_bundle(
         files[decoder.FILE] = decoder_onnx(spec, rng)
     head_rng = np.random.default_rng(head_seed)
     if with_head:
-        files[head.FILE] = head_onnx(len(labels), head_rng)
+        files[head.FILE] = head_onnx(len(labels), head_rng, tells_novelty=novelty is not None)
         shape = (len(labels), LATENT_DIM)
         files[classes.FILE] = classes.Classes(
             np.full(len(labels), 5, np.int64),
@@ -155,7 +167,14 @@ def write_bundle(
         likelihood="bernoulli" if with_decoder else None,
         labels=labels if with_head else None,
         files=digests,
-        head=HeadInfo(kind="logistic", digest=digests[head.FILE], label_count=15, temperature=1.0)
+        head=HeadInfo(
+            kind="logistic",
+            digest=digests[head.FILE],
+            label_count=15,
+            temperature=1.0,
+            conformal=conformal,
+            novelty=novelty,
+        )
         if with_head
         else None,
     )
@@ -186,6 +205,19 @@ def bundle_dir_grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with_head=False,
         with_decoder=False,
         name="grey",
+    )
+
+
+@pytest.fixture(scope="session")
+def careful_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The complete bundle with prediction sets and novelty: a dark image is familiar, a bright one
+    is novel.
+    """
+    return write_bundle(
+        tmp_path_factory.mktemp("bundles") / "careful",
+        conformal={"method": "test", "level": 0.9, "threshold": 0.8, "count": 50},
+        novelty={"method": "test", "threshold": 0.4, "false_alarm_rate": 0.01, "count": 500},
+        name="careful",
     )
 
 

@@ -117,6 +117,7 @@ class Bundle:
             opened_head = Head.open(
                 files[head.FILE], manifest.embedding_dim, manifest.labels, device, threads
             )
+            _check_novelty(manifest, opened_head)
             if classes.FILE in files:
                 opened_classes = Classes.unpack(
                     files[classes.FILE], len(manifest.labels), manifest.latent_dim
@@ -193,6 +194,16 @@ def read_manifest(root: Path) -> Manifest:
     if manifest.space != space:
         raise BundleCorrupt(f"{path}: `space` is not that of the encoder; export the bundle again")
     return manifest
+
+
+def _check_novelty(manifest: Manifest, opened: Head) -> None:
+    assert manifest.head is not None
+    info = manifest.head.novelty
+    if (info is not None and info.method is not None) != opened.tells_novelty:
+        raise BundleCorrupt(
+            f"{head.FILE} {'tells' if opened.tells_novelty else 'does not tell'} `novelty`, the "
+            "manifest says otherwise; fit the head again"
+        )
 
 
 def _check_names(manifest: Manifest) -> None:

@@ -15,7 +15,7 @@ from handful_bundle import pixels
 from handful_bundle.arrays import pack_arrays, unpack_arrays
 from handful_bundle.encoder import Encoder
 from handful_bundle.errors import BundleCorrupt, ImageError
-from handful_bundle.head import Head
+from handful_bundle.head import NOVELTY, Head
 from handful_bundle.manifest import ImageSpec
 
 FILE = "golden.npz"
@@ -46,7 +46,7 @@ def make_golden(images: NDArray[np.uint8], encoder: Encoder, head: Head | None =
         "mean": encoding.mean,
     }
     if head is not None:
-        arrays["probabilities"] = head(encoding.embedding)
+        arrays |= _judged(head, encoding.embedding)
     return pack_arrays(arrays)
 
 
@@ -59,7 +59,7 @@ def check_golden(data: bytes, encoder: Encoder, head: Head | None) -> None:
     arrays = unpack_arrays(data, FILE)
     expected = {"files", "offsets", "pixels", "images", "embedding", "mean"}
     if head is not None:
-        expected |= {"probabilities"}
+        expected |= {"probabilities"} | ({NOVELTY} if head.tells_novelty else set())
     if arrays.keys() != expected:
         raise BundleCorrupt(
             f"{FILE}: holds {sorted(arrays)}, expected {sorted(expected)}; export the bundle again"
@@ -71,7 +71,7 @@ def check_golden(data: bytes, encoder: Encoder, head: Head | None) -> None:
     encoding = encoder(images)
     found = {"embedding": encoding.embedding, "mean": encoding.mean}
     if head is not None:
-        found["probabilities"] = head(encoding.embedding)
+        found |= _judged(head, encoding.embedding)
     tolerance = TOLERANCE[encoder.provider]
     for name, values in found.items():
         difference = _difference(values, arrays[name])
@@ -80,6 +80,11 @@ def check_golden(data: bytes, encoder: Encoder, head: Head | None) -> None:
                 f"{FILE}: `{name}` differs by {difference:.2g}, at most {tolerance:g} is allowed; "
                 "the file or the runtime has changed: export the bundle again"
             )
+
+
+def _judged(head: Head, embedding: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    judgement = head.judge(embedding)
+    return {name: array for name, array in judgement._asdict().items() if array is not None}
 
 
 def _check_pixels(arrays: dict[str, NDArray[Any]], spec: ImageSpec) -> None:

@@ -1,4 +1,6 @@
-"""The classifier head: embedding → calibrated probabilities."""
+"""The classifier head: embedding → calibrated probabilities, and how novel the image is."""
+
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -9,6 +11,14 @@ from handful_bundle.graph import FLOAT, Port, check_graph
 from handful_bundle.session import Device, open_session
 
 FILE = "head.onnx"
+NOVELTY = "novelty"
+
+
+class Judgement(NamedTuple):
+    """What the head says of N embeddings. All float32."""
+
+    probabilities: NDArray[np.float32]  # [N, K], in the order of the labels
+    novelty: NDArray[np.float32] | None = None  # [N], 0 ... 1; None: the head does not tell
 
 
 class Head:
@@ -20,6 +30,7 @@ class Head:
         self._session = session
         self.embedding_dim = embedding_dim
         self.labels = labels
+        self.tells_novelty = NOVELTY in {port.name for port in session.get_outputs()}
 
     @classmethod
     def open(
@@ -41,12 +52,16 @@ class Head:
             FILE,
             {"embedding": Port(FLOAT, (embedding_dim,))},
             {"probabilities": Port(FLOAT, (len(labels),))},
-            optional_outputs={"novelty": Port(FLOAT, ())},
+            optional_outputs={NOVELTY: Port(FLOAT, ())},
         )
         return cls(open_session(model, device, threads), embedding_dim, labels)
 
     def __call__(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return probabilities float32 [N, K], in the order of `labels`.
+        """Return the probabilities alone, float32 [N, K]; otherwise as `judge`."""
+        return self._run(embedding, ["probabilities"])[0]
+
+    def judge(self, embedding: NDArray[np.float32]) -> Judgement:
+        """Return probabilities and novelty.
 
         Args:
             embedding: float32 [N, E] of the head's own embedding space, N >= 0.
@@ -54,14 +69,19 @@ class Head:
         Raises:
             ValueError: another shape or type.
         """
+        if not self.tells_novelty:
+            return Judgement(self(embedding))
+        return Judgement(*self._run(embedding, ["probabilities", NOVELTY]))
+
+    def _run(self, embedding: NDArray[np.float32], outputs: list[str]) -> list[NDArray[np.float32]]:
         if embedding.dtype != np.float32 or embedding.shape[1:] != (self.embedding_dim,):
             raise ValueError(
                 f"embeddings are {embedding.dtype} {list(embedding.shape)}, "
                 f"expected float32 [N, {self.embedding_dim}]"
             )
-        return batches.run_padded(self._session, "embedding", embedding, ["probabilities"])[0]
+        return batches.run_padded(self._session, "embedding", embedding, outputs)
 
     def warm_up(self) -> None:
         """Run every batch size once, so that no request pays for the first."""
         for size in batches.BUCKETS:
-            self(np.zeros((size, self.embedding_dim), np.float32))
+            self.judge(np.zeros((size, self.embedding_dim), np.float32))

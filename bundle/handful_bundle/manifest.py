@@ -8,7 +8,7 @@ giving a field another meaning does.
 import hashlib
 import json
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,7 @@ FORMAT = 1
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Resize = Literal["stretch", "fit", "crop"]
 Likelihood = Literal["bernoulli", "discretised_logistic"]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _rising(window: tuple[int, int]) -> tuple[int, int]:
@@ -53,6 +54,45 @@ class ImageSpec(_Block):
         return self.height, self.width, self.channels
 
 
+class _Fit(_Block):
+    """What a fitted part says of itself. Further facts may stand beside those that are declared."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, str | bool | int | float | None]
+
+
+class ConformalInfo(_Fit):
+    """How prediction sets are made: a set holds each class with 1 - p <= `threshold`.
+
+    The most probable class is always in it. Without a threshold, because there were too few labels
+    to set one, the set is every class.
+    """
+
+    method: str
+    level: float = Field(gt=0, lt=1)  # share of sets that hold the right class
+    threshold: Share | None
+    count: int = Field(ge=0)  # labels that the threshold was set on
+
+
+class NoveltyInfo(_Fit):
+    """How novelty is measured: the share of pool images that are less novel.
+
+    An image of novelty above `threshold` gets no answer that counts: the service abstains. Without
+    a threshold, because there were too few images to set one, it never does.
+    """
+
+    method: str | None  # None: head.onnx tells no novelty
+    threshold: Share | None
+    false_alarm_rate: float = Field(gt=0, lt=1)  # share of pool-like images above the threshold
+    count: int = Field(ge=0)  # pool images that it was fitted on
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.method is None and self.threshold is not None:
+            raise ValueError("`threshold` needs a `method`")
+        return self
+
+
 class HeadInfo(_Block):
     """How the classifier head came to be."""
 
@@ -61,8 +101,8 @@ class HeadInfo(_Block):
     labels_digest: Digest | None = None
     label_count: int = Field(ge=0)
     temperature: float = Field(gt=0)
-    conformal: dict[str, Any] | None = None
-    novelty: dict[str, Any] | None = None
+    conformal: ConformalInfo | None = None  # None: written before there were prediction sets
+    novelty: NoveltyInfo | None = None  # None: written before novelty was measured
 
 
 class Provenance(_Block):

@@ -45,6 +45,10 @@ class Metrics:
         )  # fmt: skip
         for outcome in ("ok", "nonfinite_output"):  # so that an alarm sees the first one
             self.images.labels(outcome)
+        self.abstained = Counter(
+            "handful_abstained_total", "Predictions that abstained: the image was too novel",
+            registry=registry,
+        )  # fmt: skip
         self.abandoned = Counter(
             "handful_requests_abandoned_total", "Requests whose client hung up", registry=registry
         )

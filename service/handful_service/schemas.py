@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic.config import JsonDict
 
 SPACE_EXAMPLE = "sha256:" + "4f" * 32
 MODEL_EXAMPLE = {"name": "fashion", "version": "3", "space": SPACE_EXAMPLE}
@@ -17,17 +18,28 @@ ERROR_EXAMPLE = {
     "code": "image_unreadable",
     "detail": "The file ends before its last row; send it whole.",
 }
-PREDICTION_EXAMPLE = {
+PREDICTION_EXAMPLE: JsonDict = {
     "label": "Bag",
     "confidence": 0.9,
     "probabilities": {"Bag": 0.9, "Sandal": 0.1},
-    "prediction_set": None,
-    "novelty": None,
+    "prediction_set": ["Bag"],
+    "novelty": 0.41,
     "abstained": False,
     "reason": None,
 }
+ABSTAINED_EXAMPLE: JsonDict = {
+    "label": "Sandal",
+    "confidence": 0.7,
+    "probabilities": {"Bag": 0.3, "Sandal": 0.7},
+    "prediction_set": ["Sandal", "Bag"],
+    "novelty": 0.9987,
+    "abstained": True,
+    "reason": "novelty 0.9987 is above the threshold 0.99: the image is unlike those that the "
+    "model was trained on",
+}
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Base64Png = Annotated[str, Field(description="a PNG file in base64")]
 
 
@@ -114,14 +126,24 @@ class EmbedResponse(BaseModel):
 class Prediction(BaseModel):
     """What the head says of one image."""
 
-    model_config = _example(**PREDICTION_EXAMPLE)
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [PREDICTION_EXAMPLE, ABSTAINED_EXAMPLE]}
+    )
 
     label: str = Field(description="the most probable label")
     confidence: Probability = Field(description="its calibrated probability")
     probabilities: dict[str, Probability]
-    prediction_set: list[str] | None = Field(description="null: the head has none")
-    novelty: Probability | None = Field(description="null: the head has none")
-    abstained: bool
+    prediction_set: list[str] | None = Field(
+        description="holds the right label as often as the manifest's `head.conformal.level` says, "
+        "the most probable first; null: the head has none"
+    )
+    novelty: Share | None = Field(
+        description="share of the unlabelled images that are less novel; null: the head has none"
+    )
+    abstained: bool = Field(
+        description="the novelty is above the manifest's `head.novelty.threshold`: what else is "
+        "said of this image does not count"
+    )
     reason: str | None = Field(description="why it abstained")
 
 

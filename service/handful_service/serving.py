@@ -55,19 +55,20 @@ class Served:
     def encode(self, images: NDArray[Any]) -> Columns:
         """uint8 [n, H, W, C] → embedding [n, E], mean [n, D], log variance [n, D].
 
-        Where there is a head, its probabilities [n, K] follow: it costs next to nothing, and so
-        requests to embed and to classify share their batches.
+        Where there is a head, its columns follow: they cost next to nothing, and so requests to
+        embed and to classify share their batches.
         """
         encoding = self.bundle.encoder(images)
         if self.bundle.head is None:
             return tuple(encoding)
-        return (*encoding, self.bundle.head(encoding.embedding))
+        return (*encoding, *self.classify(encoding.embedding))
 
     def classify(self, embeddings: NDArray[Any]) -> Columns:
-        """float32 [n, E] → probabilities [n, K]."""
+        """float32 [n, E] → probabilities [n, K] and, where the head tells it, novelty [n]."""
         if self.bundle.head is None:
             raise no_head(self.name)
-        return (self.bundle.head(embeddings),)
+        probabilities, novelty = self.bundle.head.judge(embeddings)
+        return (probabilities,) if novelty is None else (probabilities, novelty)
 
     def decode(self, latents: NDArray[Any]) -> Columns:
         """float32 [n, D] → images uint8 [n, H, W, C], whether p(x|z) is finite bool [n]."""

@@ -4,41 +4,29 @@ The encoder sees the 60,000 training images without labels; 10 labels per class 
 seed; accuracy is on the 10,000 test images. Everything goes through the real commands.
 """
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-from demo import fashion_mnist
+from handful_train import HandfulTrain, fashion
 
-WORK = Path("handful-work/bench/accuracy")
+command = HandfulTrain(Path("handful-work/bench/accuracy"))
 DRAWS = range(5)
 
 
 def main() -> None:
     """Train once, fit and test five heads, print a table."""
-    data = fashion_mnist.find(
-        Path("handful-work/data/fashion-mnist"), os.environ.get(fashion_mnist.VARIABLE)
-    ).absolute()
-    WORK.mkdir(parents=True, exist_ok=True)
-    images, labels = (
-        str(data / name) for name in (fashion_mnist.TRAIN_IMAGES, fashion_mnist.TRAIN_LABELS)
-    )
-    trained = command("run", images, "--time-budget", "5m")
+    data = fashion()
+    trained = command("run", data.train, "--time-budget", "5m")
     encoder = f"{trained['name']}/{trained['version']}"
     rows = []
     for draw in DRAWS:
         fitted = command(
-            "head", encoder, images, "--labels", labels,
+            "head", encoder, data.train, "--labels", data.train_labels,
             "--labels-per-class", "10", "--seed", str(draw),
         )  # fmt: skip
         tested = command(
             "evaluate", f"{fitted['name']}/{fitted['version']}",
-            "--images", str(data / fashion_mnist.TEST_IMAGES),
-            "--labels", str(data / fashion_mnist.TEST_LABELS),
+            "--images", data.test, "--labels", data.test_labels,
         )  # fmt: skip
         rows.append((tested["accuracy"], tested["baseline_pca_accuracy"], tested["ece"],
                      tested["log_loss"], fitted["head_seconds"]))  # fmt: skip
@@ -61,19 +49,3 @@ def main() -> None:
 
 def _mean(values: list[float]) -> str:
     return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
-
-
-def command(*arguments: str) -> dict[str, Any]:
-    """Run `handful-train` with the state that the benches share; return what it says."""
-    environment = os.environ | {
-        "HANDFUL_WORK": str(WORK.absolute()),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{WORK.absolute()}/mlflow.db",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "handful_training.cli", *arguments, "--json"],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(done.stderr[-2000:])
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result

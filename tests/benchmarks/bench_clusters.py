@@ -5,13 +5,10 @@ grouped (seeds 0 to 4), and the clusters compared with the labels, which play no
 controls are grouped by the same code, with the same number and seeds. All by the real command.
 """
 
-import os
 import statistics
-from pathlib import Path
 
-import bench_accuracy
-
-from demo import fashion_mnist
+from bench_accuracy import command
+from handful_train import fashion
 
 SEEDS = range(5)
 SCORES = ("nmi", "ari", "accuracy", "purity")
@@ -24,23 +21,15 @@ ROWS = {
 
 def main() -> None:
     """Train unless `accuracy` has, and print a table."""
-    data = fashion_mnist.find(
-        Path("handful-work/data/fashion-mnist"), os.environ.get(fashion_mnist.VARIABLE)
-    ).absolute()
-    bench_accuracy.WORK.mkdir(parents=True, exist_ok=True)
-    images, labels = (
-        str(data / name) for name in (fashion_mnist.TRAIN_IMAGES, fashion_mnist.TRAIN_LABELS)
-    )
-    trained = bench_accuracy.command("run", images, "--time-budget", "5m")
-    compare(f"{trained['name']}/{trained['version']}", images, labels)
+    data = fashion()
+    trained = command("run", data.train, "--time-budget", "5m")
+    compare(f"{trained['name']}/{trained['version']}", data.train, data.train_labels)
 
 
 def compare(model: str, images: str, labels: str) -> None:
     """Group `images` by `model`, and by the controls, once per seed; print a table."""
     found = [
-        bench_accuracy.command(
-            "clusters", model, images, "-k", "10", "--labels", labels, "--seed", str(seed)
-        )
+        command("clusters", model, images, "-k", "10", "--labels", labels, "--seed", str(seed))
         for seed in SEEDS
     ]
     print(f"| {found[0]['images']:,} images, 10 clusters | NMI | ARI | accuracy | purity |")
@@ -48,7 +37,7 @@ def compare(model: str, images: str, labels: str) -> None:
     for name, prefix in ROWS.items():
         values = [_mean([said[prefix + score] for said in found]) for score in SCORES]
         print(f"| {name} | {' | '.join(values)} |")
-    chosen = bench_accuracy.command("clusters", model, images)
+    chosen = command("clusters", model, images)
     print(f"\nChosen by itself: {chosen['k']} clusters, silhouette {chosen['silhouette']:.3f}")
 
 

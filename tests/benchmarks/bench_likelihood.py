@@ -10,24 +10,21 @@ make bench ARGS="likelihood --rows colour --colour train.tar --colour-test test.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from handful_train import HandfulTrain, fashion
 from numpy.typing import NDArray
 
-from demo import fashion_mnist
 from handful_bundle.bundle import Bundle
 from handful_training.binarise import binarise
 from handful_training.iwae import Estimate, bits_per_dimension, iwae_bounds
 from handful_training.likelihood import held_out_elbo
 from handful_training.pipeline.inputs import read_inputs
 
-WORK = Path("handful-work/bench/likelihood")
+command = HandfulTrain(Path("handful-work/bench/likelihood"))
 PLAIN = "objective.invariance_weight=0"
 GREY_ROWS: dict[str, tuple[str, ...]] = {
     "plain": (PLAIN,),
@@ -70,12 +67,10 @@ def main(arguments: Sequence[str] = ()) -> None:
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
     seconds = round(60 * options.minutes)
     if grey := {name: GREY_ROWS[name] for name in chosen if name in GREY_ROWS}:
-        data = fashion_mnist.find(
-            Path("handful-work/data/fashion-mnist"), os.environ.get(fashion_mnist.VARIABLE)
-        ).absolute()
+        data = fashion()
         task = Task(
-            str(data / fashion_mnist.TRAIN_IMAGES),
-            str(data / fashion_mnist.TEST_IMAGES),
+            data.train,
+            data.test,
             options.images or 1000,
             (5, 50, 500),
             ("objective.binarise=true",),
@@ -130,7 +125,7 @@ def _measured(task: Task, bundle: Bundle, images: NDArray[np.uint8]) -> str:
 
 
 def _test_images(task: Task, bundle: Bundle) -> NDArray[np.uint8]:
-    inputs = read_inputs(task.test, WORK.absolute(), spec=bundle.manifest.image, minimum=1)
+    inputs = read_inputs(task.test, command.work.absolute(), spec=bundle.manifest.image, minimum=1)
     pixels = inputs.pack.images
     rows = np.linspace(0, len(pixels) - 1, min(task.count, len(pixels))).astype(np.int64)
     images = np.array(pixels[rows])
@@ -143,27 +138,11 @@ def _said(settings: tuple[str, ...]) -> str:
 
 def _trained(task: Task, settings: tuple[str, ...], seconds: int) -> tuple[Bundle, int]:
     """Train with the real commands, or find that training again; returns the epochs it took."""
-    WORK.mkdir(parents=True, exist_ok=True)
     fixed = (f"model.latent_dim={LATENT_DIM}", *task.settings, *settings)
     arguments = (
         task.train, "--time-budget", f"{seconds}s", *(f"--set={setting}" for setting in fixed),
     )  # fmt: skip
-    folder = Path(_command("pretrain", *arguments)["folder"])
+    folder = Path(command("pretrain", *arguments)["folder"])
     history = json.loads((folder / "done.json").read_bytes())["history"]
-    bundle = _command("export", *arguments)["bundle"]  # goes on from there
+    bundle = command("export", *arguments)["bundle"]  # goes on from there
     return Bundle.load(Path(bundle), device="cpu"), len(history)
-
-
-def _command(*arguments: str) -> dict[str, Any]:
-    environment = os.environ | {
-        "HANDFUL_WORK": str(WORK.absolute()),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{WORK.absolute()}/mlflow.db",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "handful_training.cli", *arguments, "--json"],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(done.stderr[-2000:])
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result

@@ -19,6 +19,7 @@ from handful_training.config import Config
 from handful_training.loss import training_loss
 from handful_training.model import Vae
 from handful_training.pretrain import Budget, pretrain
+from handful_training.sizing import default_batch_size
 
 IMAGES = 12_800
 ROUNDS = 5
@@ -32,7 +33,7 @@ def bare(images: np.ndarray, spec: ImageSpec, config: Config) -> float:
     )
     augment = Augment(config.augment)
     data = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous()
-    size = config.optimiser.batch_size
+    size = config.optimiser.batch_size or default_batch_size(len(data))
     order = torch.randperm(len(data))
     steps = len(data) // size
     start = time.monotonic()

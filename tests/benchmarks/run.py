@@ -1,6 +1,6 @@
 """`make bench`: every figure of docs/benchmarks.md, or those that are named.
 
-make bench ARGS="pretraining reading answers memory accuracy clusters"
+make bench ARGS="pretraining reading answers memory accuracy clusters suggest novelty"
 
 Options behind a single name go to that bench: make bench ARGS="likelihood --minutes 5"
 """
@@ -12,7 +12,19 @@ import sys
 
 from handful_bundle.session import cpu_quota
 
-NAMES = ("pretraining", "reading", "answers", "memory", "accuracy", "clusters", "likelihood")
+NAMES = (
+    "pretraining",
+    "reading",
+    "answers",
+    "memory",
+    "accuracy",
+    "clusters",
+    "likelihood",
+    "heads",
+    "suggest",
+    "novelty",
+    "conformal",
+)
 
 
 def main() -> None:

@@ -5,19 +5,9 @@ import torch
 
 from handful_training.augment import Augment
 from handful_training.config import AugmentConfig
+from handful_training.draws import Part
 
-STILL = AugmentConfig(
-    shift=0,
-    zoom=0,
-    stretch=0,
-    rotation=0,
-    flip=False,
-    brightness=0,
-    contrast=0,
-    saturation=0,
-    hue=0,
-    erase=0,
-)
+STILL = AugmentConfig(preset="none")
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -38,9 +28,9 @@ def test_views_are_images_of_the_same_shape(channels: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_switched_off_it_is_the_identity(channels: int) -> None:
-    """With every range at zero a view is the image itself."""
+    """The preset `none` gives the images themselves, bit for bit."""
     x = torch.rand(4, channels, 16, 24)
-    torch.testing.assert_close(Augment(STILL)(x, generator()), x, atol=1e-5, rtol=0)
+    assert torch.equal(Augment(STILL)(x, generator()), x)
 
 
 def test_the_generator_decides() -> None:
@@ -91,3 +81,89 @@ def test_colour_keeps_luma_where_only_the_hue_turns() -> None:
     view = Augment(STILL.model_copy(update={"hue": 0.2}))(x, generator())
     torch.testing.assert_close((view * luma).sum(1), (x * luma).sum(1), atol=1e-3, rtol=0)
     assert (view - x).abs().max() > 0.02
+
+
+def test_quarter_turns_are_exact_and_fair() -> None:
+    """A square image comes out turned by 0, 90, 180 or 270 degrees, each about as often."""
+    x = torch.rand(400, 3, 8, 8)
+    view = Augment(STILL.model_copy(update={"quarter_turns": True}))(x, generator())
+    turned = torch.stack([x.rot90(k, (2, 3)) for k in range(4)])
+    hits = (turned - view).flatten(2).abs().amax(2) < 1e-4
+    assert (hits.sum(0) == 1).all()
+    assert all(60 < count < 140 for count in hits.sum(1).tolist())
+
+
+@pytest.mark.parametrize(("key", "value"), [("shear", 0.5), ("rotation", 40.0), ("crop", 0.5)])
+def test_a_warp_of_a_linear_image_is_that_linear_map(key: str, value: float) -> None:
+    """Of the images x and y the views are affine; their slopes obey the law of the warp: slant
+    leaves rows where they are, rotation is orthogonal, a cut-out is one scale inside the image.
+    """
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
+    plane = torch.stack([columns, rows]).div(128)  # one scale for both: pixels are square
+    x = torch.cat([plane, torch.zeros(1, 32, 64)])[None].expand(50, 3, 32, 64)
+    asked = STILL.model_copy(update={key: value})
+    view = Augment(asked)(x, generator())[:, :2, 14:18, 30:34].mul(128)  # the middle sees no border
+    slope = torch.stack(
+        [view[:, :, 1, 2] - view[:, :, 1, 1], view[:, :, 2, 1] - view[:, :, 1, 1]], 2
+    )
+    (a, b), (c, d) = slope.permute(1, 2, 0)  # input (x, y) per output column and row
+    if key == "shear":
+        torch.testing.assert_close(
+            torch.stack([a, c, d]), torch.tensor([[1.0], [0], [1]]).expand(3, 50), atol=1e-3, rtol=0
+        )
+        assert 0.4 < b.abs().max() <= 0.5
+    elif key == "rotation":
+        torch.testing.assert_close(torch.stack([a, b]), torch.stack([d, -c]), atol=1e-3, rtol=0)
+        torch.testing.assert_close(a.square() + c.square(), torch.ones(50), atol=1e-3, rtol=0)
+        assert c.abs().max() > 0.5
+    else:
+        torch.testing.assert_close(
+            torch.stack([a, b, c]), torch.stack([d, 0 * d, 0 * d]), atol=1e-3, rtol=0
+        )
+        assert 0.5 <= d.min() < 0.6
+        assert 0.9 < d.max() <= 1 + 1e-5
+
+
+def test_a_cut_out_lies_inside_the_image() -> None:
+    """Of a pool whose border alone is white, hardly any view of a cut-out shows more of it."""
+    x = torch.zeros(200, 1, 64, 64)
+    x[:, :, [0, -1]] = x[:, :, :, [0, -1]] = 1
+    view = Augment(STILL.model_copy(update={"crop": 0.6}))(x, generator())
+    bright = (view > 0.99).sum((2, 3))
+    assert bright.max() <= 4 * 64 * 1.5  # a border padded from beyond would fill whole stripes
+    assert (view[:, 0, 16:48, 16:48] > 0.5).sum() == 0
+
+
+def test_grey_views_have_no_colour() -> None:
+    """The share `grey` of the views has three equal channels, of the image's own luma."""
+    x = 0.3 + 0.4 * torch.rand(200, 3, 8, 8)
+    view = Augment(STILL.model_copy(update={"grey": 0.25}))(x, generator())
+    grey = (view.amax(1) - view.amin(1)).flatten(1).amax(1) < 1e-4
+    assert 30 < grey.sum() < 75
+    luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+    torch.testing.assert_close(view[grey][:, 0], luma[grey], atol=1e-3, rtol=0)
+    torch.testing.assert_close(view[~grey], x[~grey], atol=1e-3, rtol=0)
+
+
+def test_light_changes_contrast_about_the_mean_then_brightness() -> None:
+    """A view is scale * image + offset, and a constant image changes by brightness alone."""
+    x = 0.3 + 0.2 * torch.rand(100, 1, 8, 8)
+    view = Augment(STILL.model_copy(update={"contrast": 0.5}))(x, generator())
+    torch.testing.assert_close(view.mean((1, 2, 3)), x.mean((1, 2, 3)))
+    ratio = view.flatten(1).std(1) / x.flatten(1).std(1)
+    assert 0.5 <= ratio.min() < 0.6
+    assert 1.4 < ratio.max() <= 1.5
+    flat = torch.full((100, 3, 8, 8), 0.4)
+    lit = Augment(STILL.model_copy(update={"brightness": 0.5, "contrast": 0.9}))(flat, generator())
+    factor = lit.flatten(1).mean(1) / 0.4
+    assert 0.5 <= factor.min() < 0.6
+    assert 1.4 < factor.max() <= 1.5 + 1e-4
+
+
+@pytest.mark.parametrize("preset", ["safe", "digits", "natural", "texture"])
+def test_parts_of_a_batch_are_slices_of_the_whole(preset: str) -> None:
+    """Whatever the preset, views of rows 3 to 6 are rows 3 to 6 of the views of all."""
+    x = torch.rand(9, 3, 16, 20)
+    augment = Augment(AugmentConfig.model_validate({"preset": preset, "erase": 0.3}))
+    whole, part = augment(x, generator(1)), Part(3, 7, 9)
+    torch.testing.assert_close(augment(x[part.rows], generator(1), part), whole[part.rows])

@@ -8,7 +8,9 @@ from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from handful_training.metrics import (
+    Sets,
     confusion,
+    ece_if_calibrated,
     expected_calibration_error,
     log_loss,
     reliability,
@@ -133,12 +135,62 @@ def test_scores_to_json():
     found = score(probabilities, np.array([0, 1]), ("cat", "dog", "owl")).to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found.keys() == {
-        "accuracy", "accuracy_ci", "n", "log_loss", "ece", "per_class", "coverage",
+        "accuracy", "accuracy_ci", "n", "log_loss", "ece", "ece_if_calibrated", "per_class",
+        "coverage", "coverage_ci", "prediction_set_size",
     }  # fmt: skip
     assert found["accuracy"] == 0.5
-    assert found["coverage"] is None
+    assert found["coverage"] is found["coverage_ci"] is found["prediction_set_size"] is None
+    one = list(wilson_interval(1, 1))
     assert found["per_class"] == {
-        "cat": {"n": 1, "accuracy": 1.0, "recall": 1.0, "precision": 0.5},
-        "dog": {"n": 1, "accuracy": 0.0, "recall": 0.0, "precision": None},
-        "owl": {"n": 0, "accuracy": None, "recall": None, "precision": None},
-    }
+        "cat": {
+            "n": 1, "accuracy": 1.0, "recall": 1.0, "precision": 0.5, "recall_ci": one,
+            "coverage": None,
+        },
+        "dog": {
+            "n": 1, "accuracy": 0.0, "recall": 0.0, "precision": None,
+            "recall_ci": list(wilson_interval(0, 1)), "coverage": None,
+        },
+        "owl": {
+            "n": 0, "accuracy": None, "recall": None, "precision": None, "recall_ci": [0.0, 1.0],
+            "coverage": None,
+        },
+    }  # fmt: skip
+
+
+def test_coverage_by_hand():
+    """Coverage is the share of sets that hold the truth, in all and by class, with Wilson's
+    interval; the size is the mean number of classes.
+    """
+    probabilities = np.array([[0.7, 0.2, 0.1]] * 4)
+    inside = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0]], bool)
+    found = score(probabilities, np.array([0, 1, 2, 2]), ("a", "b", "c"), Sets(inside))
+    assert found.coverage == 0.75
+    assert found.coverage_ci == wilson_interval(3, 4)
+    assert found.prediction_set_size == 7 / 4
+    assert [found.per_class[name].coverage for name in "abc"] == [1.0, 1.0, 0.5]
+
+
+def test_coverage_is_not_claimed_where_it_was_set():
+    """Sets whose threshold was set on the very rows have a size, and no coverage."""
+    probabilities = np.array([[0.7, 0.3]] * 3)
+    inside = np.ones((3, 2), bool)
+    found = score(probabilities, np.array([0, 1, 0]), ("a", "b"), Sets(inside, True))
+    assert (found.coverage, found.coverage_ci, found.prediction_set_size) == (None, None, 2.0)
+    assert found.per_class["a"].coverage is None
+
+
+def test_ece_if_calibrated_is_what_chance_shows(predictions):
+    """A perfect forecaster's ECE lies within what chance alone is said to show, on many rows and
+    few; an overconfident one's lies above.
+    """
+    probabilities, target = predictions
+    above = 0
+    for start in range(0, 5000, 100):
+        part = slice(start, start + 100)
+        mean, high = ece_if_calibrated(probabilities[part])
+        assert 0 < mean < high
+        above += expected_calibration_error(probabilities[part], target[part]) > high
+    assert above <= 6  # Binomial(50, 0.025)
+    sharp = probabilities.astype(np.float64) ** 3
+    sharp /= sharp.sum(1, keepdims=True)
+    assert expected_calibration_error(sharp, target) > ece_if_calibrated(sharp)[1]

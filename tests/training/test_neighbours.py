@@ -1,4 +1,4 @@
-"""Neighbours in pixel PCA: nearest first, never the image itself."""
+"""Neighbours in pixel PCA: nearest first, and the image itself only where they are too far."""
 
 import numpy as np
 import pytest
@@ -63,3 +63,21 @@ def test_large_images_are_averaged_down() -> None:
     np.testing.assert_array_equal(
         pixel_neighbours(large, np.arange(60), 1), pixel_neighbours(small, np.arange(60), 1)
     )
+
+
+def test_far_neighbours_are_not_taken() -> None:
+    """What lies beyond the reach, a share of the median distance to others, is replaced by the
+    image itself, whatever the unit of the pixels; what lies within stays.
+    """
+    rng = np.random.default_rng(0)
+    images, kind = clusters(300)
+    images[:30] = rng.integers(0, 256, (30, 12, 12, 1))  # like nothing else
+    everything = pixel_neighbours(images, np.arange(300), 5)
+    near = pixel_neighbours(images, np.arange(300), 5, reach=0.5)
+    alone = np.arange(300)[:, None] == near
+    assert alone[:30].all()
+    assert not alone[30:].any()
+    np.testing.assert_array_equal(near[30:], everything[30:])
+    assert (kind[near[30:]] == kind[30:, None]).all()
+    paler = pixel_neighbours((images // 2).astype(np.uint8), np.arange(300), 5, reach=0.5)
+    np.testing.assert_array_equal(paler == np.arange(300)[:, None], alone)

@@ -61,6 +61,21 @@ DRAWINGS = {
     ),
     "reliability": lambda path: plots.reliability(PROBABILITIES, TARGET, path),
     "reliability of one": lambda path: plots.reliability(PROBABILITIES[:1], TARGET[:1], path),
+    "prediction sets": lambda path: plots.prediction_set_sizes(
+        PROBABILITIES > 0.1, TARGET, path, level=0.9, calibrated_here=False
+    ),
+    "prediction sets of one image": lambda path: plots.prediction_set_sizes(
+        np.ones((1, 200), bool), TARGET[:1], path, level=0.9, calibrated_here=True
+    ),
+    "accuracy by labels": lambda path: plots.accuracy_by_labels(
+        [plots.Line(n, (5, 10, 90), (0.2, 0.5, 1), (0.1, 0.4, 0.8), (0.3, 0.6, 1)) for n in "abc"],
+        path,
+        sentence="$",
+        law=(np.arange(1, 9), np.linspace(0, 1, 8)),
+    ),
+    "accuracy by labels at one size": lambda path: plots.accuracy_by_labels(
+        [plots.Line("\udcff", (5,), (0.2,), (0.1,), (0.3,))], path, sentence="too few"
+    ),
     "map": lambda path: plots.embedding_map(
         EMBEDDING, path, target=np.arange(30) % 6 - 1, names=ODD_NAMES
     ),

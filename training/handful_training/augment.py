@@ -1,4 +1,4 @@
-"""Random views of a batch of images: one affine warp, colour changes and an erased patch each.
+"""Random views of a batch of images: one affine warp, one change of colours, an erased patch.
 
 Everything is drawn per image and applied to the whole batch as tensors, on the images' device.
 """
@@ -11,16 +11,18 @@ from torch.nn import functional as F
 
 from handful_training.config import AugmentConfig
 from handful_training.draws import Part
+from handful_training.presets import transforms
 
 # ITU-R BT.601 luma, as in handful_bundle.pixels
 _LUMA = (0.299, 0.587, 0.114)
+_YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
 class Augment:
     """Draws views. Holds no state but its settings; the randomness comes from `generator`."""
 
     def __init__(self, config: AugmentConfig) -> None:
-        self.config = config
+        self.transforms = transforms(config)
 
     def __call__(
         self, images: Tensor, generator: torch.Generator | None = None, part: Part | None = None
@@ -33,84 +35,98 @@ class Augment:
             part: which rows of a larger batch they are; the others are drawn for all the same.
 
         Returns:
-            Views of the same shape, in [0, 1].
+            Views of the same shape, in [0, 1]; the images themselves where nothing is asked for.
         """
+        ask = self.transforms
         draw = _Draw(images, generator, part or Part.of(len(images), 0, 1))
-        views = self._warp(images, draw)
-        views = self._recolour(views, draw)
-        if self.config.erase > 0:
+        views = self._warp(images, draw) if ask.moves else images
+        if images.shape[1] == 3 and (ask.turns_colours or ask.recolours):
+            views = self._recolour(views, draw)
+        elif ask.recolours:
+            views = self._relight(views, draw)
+        if ask.erase > 0:
             views = self._erase(views, draw)
-        return views.clamp(0, 1)
+        return views
 
     def _warp(self, images: Tensor, draw: "_Draw") -> Tensor:
-        config = self.config
-        angle = draw.around_zero(math.radians(config.rotation))
-        zoom = torch.exp(draw.around_zero(math.log1p(config.zoom)))
-        stretch = torch.exp(draw.around_zero(0.5 * math.log1p(config.stretch)))
-        mirror_x = draw.sign() if config.flip else torch.ones_like(angle)
-        mirror_y = draw.sign() if config.flip_vertical else torch.ones_like(angle)
+        ask = self.transforms
+        angle = draw.around_zero(math.radians(ask.rotation))
+        if ask.quarter_turns:
+            angle = angle + 0.5 * math.pi * torch.floor(4 * draw.unit())
+        zoom = torch.exp(draw.around_zero(math.log1p(ask.zoom)))
+        stretch = torch.exp(draw.around_zero(0.5 * math.log1p(ask.stretch)))
+        mirror_x = draw.sign() if ask.flip else torch.ones_like(angle)
+        mirror_y = draw.sign() if ask.flip_vertical else torch.ones_like(angle)
+        window = 1 - ask.crop * draw.unit()  # side of the cut-out
+        slant = draw.around_zero(ask.shear)
         height, width = images.shape[-2:]
         cos, sin = torch.cos(angle), torch.sin(angle)
-        # affine_grid maps output to input coordinates in [-1, 1] on both axes, so a rotation of
-        # an oblong image has to be corrected by the aspect ratio.
-        along_x, along_y = mirror_x * zoom * stretch, mirror_y * zoom / stretch
-        theta = torch.stack(
-            [
-                torch.stack(
-                    [
-                        cos * along_x,
-                        -sin * along_y * height / width,
-                        draw.around_zero(2 * config.shift),
-                    ],
-                    1,
-                ),
-                torch.stack(
-                    [
-                        sin * along_x * width / height,
-                        cos * along_y,
-                        draw.around_zero(2 * config.shift),
-                    ],
-                    1,
-                ),
-            ],
-            1,
+        # Output to input coordinates, in [-1, 1] on both axes, so a rotation or a slant of an
+        # oblong image has to be corrected by the aspect ratio.
+        along_x, along_y = mirror_x * zoom * stretch * window, mirror_y * zoom / stretch * window
+        tall = height / width
+        xx, yx = cos * along_x, sin * along_x / tall
+        xy, yy = (slant * cos - sin) * along_y * tall, (slant * sin + cos) * along_y
+        x, y = (
+            draw.around_zero(2 * ask.shift) + (1 - window) * draw.around_zero(1) for _ in range(2)
         )
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        grid = images.new_empty((len(images), height, width, 2))
+        columns, rows = _centres(width, images), _centres(height, images)[:, None]
+        for axis, parts in enumerate(((xx, xy, x), (yx, yy, y))):
+            by_x, by_y, offset = (part.view(-1, 1, 1) for part in parts)
+            torch.add(by_x * columns, by_y * rows + offset, out=grid[..., axis])
         return F.grid_sample(
-            images, grid, mode="bilinear", padding_mode="border", align_corners=False
+            images, grid, mode="bilinear", padding_mode=ask.padding, align_corners=False
         )
+
+    def _relight(self, images: Tensor, draw: "_Draw") -> Tensor:
+        """Change contrast about the image's mean, then brightness: one scale and one offset."""
+        contrast, scale = self._light(draw)
+        mean = images.mean((1, 2, 3))
+        offset = mean * (scale - contrast * scale)
+        return torch.addcmul(
+            offset.view(-1, 1, 1, 1), images, (contrast * scale).view(-1, 1, 1, 1)
+        ).clamp_(0, 1)
 
     def _recolour(self, images: Tensor, draw: "_Draw") -> Tensor:
-        config = self.config
-        if images.shape[1] == 3:
-            images = self._change_hue_and_saturation(images, draw)
-        mean = images.mean((1, 2, 3), keepdim=True)
-        contrast = 1 + draw.around_zero(config.contrast).view(-1, 1, 1, 1)
-        brightness = 1 + draw.around_zero(config.brightness).view(-1, 1, 1, 1)
-        return ((images - mean) * contrast + mean) * brightness
-
-    def _change_hue_and_saturation(self, images: Tensor, draw: "_Draw") -> Tensor:
-        """Rotate and scale the chroma plane of YIQ: linear, so it is one matrix per image."""
-        config = self.config
-        to_yiq = images.new_tensor([_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-        angle = draw.around_zero(2 * math.pi * config.hue)
-        scale = 1 + draw.around_zero(config.saturation)
+        """Rotate and scale the chroma plane of YIQ, then relight: one matrix per image."""
+        ask = self.transforms
+        to_yiq = images.new_tensor(_YIQ)
+        angle = draw.around_zero(2 * math.pi * ask.hue)
+        chroma = 1 + draw.around_zero(ask.saturation)
+        if ask.grey > 0:
+            chroma = chroma * (draw.unit() >= ask.grey)
         zeros, ones = torch.zeros_like(angle), torch.ones_like(angle)
-        cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
+        cos, sin = chroma * torch.cos(angle), chroma * torch.sin(angle)
         turn = torch.stack([ones, zeros, zeros, zeros, cos, -sin, zeros, sin, cos], 1)
         matrix = torch.linalg.inv(to_yiq) @ turn.view(-1, 3, 3) @ to_yiq
-        return torch.einsum("bij,bjhw->bihw", matrix, images)
+        contrast, scale = self._light(draw)
+        flat = images.flatten(2)
+        mean = (matrix @ flat.mean(2, keepdim=True)).mean(1, keepdim=True)  # of the turned colours
+        offset = mean * (scale - contrast * scale).view(-1, 1, 1)
+        matrix = matrix * (contrast * scale).view(-1, 1, 1)
+        return torch.baddbmm(offset, matrix, flat).clamp_(0, 1).view(images.shape)
+
+    def _light(self, draw: "_Draw") -> tuple[Tensor, Tensor]:
+        contrast = 1 + draw.around_zero(self.transforms.contrast)
+        return contrast, 1 + draw.around_zero(self.transforms.brightness)
 
     def _erase(self, images: Tensor, draw: "_Draw") -> Tensor:
         height, width = images.shape[-2:]
         rows = torch.arange(height, device=images.device).view(1, -1, 1)
         columns = torch.arange(width, device=images.device).view(1, 1, -1)
-        tall = draw.unit() * self.config.erase * height
-        wide = draw.unit() * self.config.erase * width
+        tall = draw.unit() * self.transforms.erase * height
+        wide = draw.unit() * self.transforms.erase * width
         top, left = draw.unit() * (height - tall), draw.unit() * (width - wide)
         top, left, tall, wide = (part.view(-1, 1, 1) for part in (top, left, tall, wide))
         inside = (rows >= top) & (rows < top + tall) & (columns >= left) & (columns < left + wide)
         return torch.where(inside.unsqueeze(1), 0.5, images)
+
+
+def _centres(count: int, like: Tensor) -> Tensor:
+    """Return where pixel centres lie in [-1, 1], [count], as `grid_sample` counts them."""
+    places = torch.arange(count, device=like.device, dtype=like.dtype)
+    return (2 * places + 1) / count - 1
 
 
 class _Draw:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from handful_training.config import Config
 from handful_training.draws import Part
 from handful_training.neighbours import pixel_neighbours
+from handful_training.sizing import default_batch_size
 
 
 def find_neighbours(
@@ -23,7 +24,10 @@ def find_neighbours(
     """
     count = min(config.objective.neighbours, len(rows) - 1)
     wanted = config.objective.invariance_weight > 0 and config.objective.neighbour_probability > 0
-    return pixel_neighbours(images, rows, count, seed=seed) if wanted and count > 0 else None
+    if not wanted or count < 1:
+        return None
+    reach = config.objective.neighbour_reach
+    return pixel_neighbours(images, rows, count, reach=reach, seed=seed)
 
 
 class Batches:
@@ -51,7 +55,7 @@ class Batches:
         self._seed = seed
         self._probability = config.objective.neighbour_probability
         self._neighbours = neighbours
-        self.size = min(config.optimiser.batch_size, len(rows))
+        self.size = min(config.optimiser.batch_size or default_batch_size(len(rows)), len(rows))
         self.per_epoch = len(rows) // self.size
 
     def epoch(

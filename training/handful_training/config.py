@@ -33,16 +33,17 @@ class ModelConfig(_Block):
     """The network."""
 
     width: int | None = Field(default=None, ge=4, le=512)  # channels of the first convolution
-    embedding_dim: int = Field(default=256, ge=2, le=4096)
-    latent_dim: int = Field(default=64, ge=1, le=1024)
+    embedding_dim: int | None = Field(default=None, ge=2, le=4096)
+    latent_dim: int | None = Field(default=None, ge=1, le=1024)
     likelihood: Likelihood | None = (
         None  # None: bernoulli for grey, discretised_logistic for colour
     )
 
 
 class ObjectiveConfig(_Block):
-    """Negative ELBO per dimension + invariance_weight x InfoNCE."""
+    """elbo_weight x negative ELBO per dimension + invariance_weight x InfoNCE."""
 
+    elbo_weight: float = Field(default=1.0, ge=0)  # 0: invariance alone, the decoder learns nothing
     beta: float = Field(default=1.0, ge=0)  # weight of the rate (Higgins et al. 2017)
     kl_warm_up: float = Field(default=0.2, ge=0, le=1)  # share of the training, linear
     free_bits: float = Field(default=0.0, ge=0)  # nats of each latent dimension that cost nothing
@@ -52,31 +53,40 @@ class ObjectiveConfig(_Block):
     projection_dim: int = Field(default=64, ge=2)
     neighbours: int = Field(default=5, ge=0)  # nearest in pixel PCA; 0: own views only
     neighbour_probability: float = Field(default=0.5, ge=0, le=1)
+    neighbour_reach: float = Field(default=0.35, gt=0)  # at most this share of an ordinary distance
 
 
 class AugmentConfig(_Block):
     """What a picture may undergo and still show the same thing. Domain knowledge: check it.
 
-    Ranges are half-widths: `rotation = 10` draws uniformly from -10 to 10.
+    A key that is left out has the preset's value (see `presets`), and `safe` mirrors and turns
+    images only as far as the pool looks the same for it (see `symmetry`). Ranges are half-widths:
+    `rotation = 10` draws uniformly from -10 to 10.
     """
 
-    shift: float = Field(default=0.08, ge=0, le=0.5)  # of the side
-    zoom: float = Field(default=0.3, ge=0, lt=1)  # scale from 1/(1+zoom) to 1+zoom, log-uniform
-    stretch: float = Field(default=0.1, ge=0, lt=1)  # aspect ratio, likewise
-    rotation: float = Field(default=10.0, ge=0, le=180)  # degrees
-    flip: bool = True  # left and right; switch off where writing or handedness matters
-    flip_vertical: bool = False
-    brightness: float = Field(default=0.3, ge=0, lt=1)  # factor, of full intensity
-    contrast: float = Field(default=0.3, ge=0, lt=1)
-    saturation: float = Field(default=0.4, ge=0, lt=1)  # colour images only
-    hue: float = Field(default=0.05, ge=0, le=0.5)  # turns; colour images only
-    erase: float = Field(default=0.0, ge=0, lt=1)  # largest side of one grey rectangle
+    preset: Literal["safe", "digits", "natural", "texture", "none"] = "safe"
+    shift: float | None = Field(default=None, ge=0, le=0.5)  # of the side
+    zoom: float | None = Field(default=None, ge=0, lt=1)  # 1/(1+zoom) to 1+zoom, log-uniform
+    crop: float | None = Field(default=None, ge=0, lt=1)  # cut-outs with sides from 1-crop to 1
+    stretch: float | None = Field(default=None, ge=0, lt=1)  # aspect ratio, as zoom
+    shear: float | None = Field(default=None, ge=0, le=1)  # slant: columns per row
+    rotation: float | None = Field(default=None, ge=0, le=180)  # degrees
+    flip: bool | None = None  # left and right; off where writing or handedness matters
+    flip_vertical: bool | None = None  # upside down
+    quarter_turns: bool | None = None  # by 0, 90, 180 or 270 degrees
+    padding: Literal["border", "reflection"] | None = None  # what is seen beyond the border
+    brightness: float | None = Field(default=None, ge=0, lt=1)  # factor, of full intensity
+    contrast: float | None = Field(default=None, ge=0, lt=1)
+    saturation: float | None = Field(default=None, ge=0, lt=1)  # colour images only
+    hue: float | None = Field(default=None, ge=0, le=0.5)  # turns; colour images only
+    grey: float | None = Field(default=None, ge=0, le=1)  # share of views without colour
+    erase: float | None = Field(default=None, ge=0, lt=1)  # largest side of one grey rectangle
 
 
 class OptimiserConfig(_Block):
     """How the network is fitted."""
 
-    batch_size: int = Field(default=256, ge=2)
+    batch_size: int | None = Field(default=None, ge=2)  # None: 256, fewer for small sets
     learning_rate: float = Field(default=2e-3, gt=0)  # peak of the one-cycle schedule
     weight_decay: float = Field(default=0.01, ge=0)
     clip_norm: float = Field(default=5.0, gt=0)
@@ -89,11 +99,27 @@ class OptimiserConfig(_Block):
 class HeadConfig(_Block):
     """How the classifier head is chosen."""
 
+    family: Literal["auto", "logistic", "lda", "nearest_mean", "graph", "combined"] = "auto"
+    class_prior: Literal["estimated", "uniform"] = "estimated"  # uniform: equally frequent classes
     folds: int = Field(default=5, ge=2)
     repeats: int = Field(default=5, ge=1)
     c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0), min_length=1
     )  # candidates for the inverse regularisation strength
+    novelty_false_alarm_rate: float = Field(
+        default=0.01, gt=0, lt=1
+    )  # share of images like the pool's that /classify may abstain on
+
+
+class AdaptConfig(_Block):
+    """Training the encoder on for the classes of the labels: rounds of graph and network."""
+
+    rounds: int = Field(default=3, ge=1)  # how often the graph is built anew
+    labelled: int = Field(default=64, ge=1)  # labelled images beside each batch
+    held_out: float = Field(default=0.25, gt=0, lt=1)  # share of each class's labels that judges
+    learning_rate: float = Field(default=2e-3, gt=0)  # peak of the one-cycle schedule
+    strength: float = Field(default=1.5, ge=1)  # of strong views: ranges of `augment` times this
+    erase: float = Field(default=0.4, ge=0, lt=1)  # of strong views: side of one grey rectangle
 
 
 class Config(_Block):
@@ -104,6 +130,7 @@ class Config(_Block):
     objective: ObjectiveConfig = ObjectiveConfig()
     augment: AugmentConfig = AugmentConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    adapt: AdaptConfig = AdaptConfig()
     head: HeadConfig = HeadConfig()
 
 

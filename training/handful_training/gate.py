@@ -16,7 +16,8 @@ the champion's head was fitted on its own labels, perhaps more or fewer of them.
 
 import io
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from handful_training.errors import TrainingError
 
 ALPHA = 0.05
+PROOF = 0.1  # of "better": a wrong yes costs little, a wrong no costs what was gained
 MAX_BYTES = 2**30
 
 
@@ -37,12 +39,15 @@ class OutOfFold:
         probabilities: float32 [n, K].
         target: int64 [n], indices into `labels`.
         labels: the K classes.
+        seen: keys of the images whose labels the encoder itself was trained on. They are not among
+            `keys`, nor may they ever be: no prediction of theirs is honest.
     """
 
     keys: tuple[str, ...]
     probabilities: NDArray[np.float32]
     target: NDArray[np.int64]
     labels: tuple[str, ...]
+    seen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n, k = len(self.keys), len(self.labels)
@@ -54,8 +59,19 @@ class OutOfFold:
         if n and not (self.target.min() >= 0 and self.target.max() < k):
             raise ValueError(f"target names a class outside 0..{k - 1}")
 
+    def without(self, seen: Collection[str]) -> Self:
+        """Leave out the images that the encoder was adapted to, and remember them."""
+        kept = [i for i, key in enumerate(self.keys) if key not in seen]
+        return replace(
+            self,
+            keys=tuple(self.keys[i] for i in kept),
+            probabilities=self.probabilities[kept],
+            target=self.target[kept],
+            seen=tuple(sorted({*self.seen, *seen})),
+        )
+
     def pack(self) -> bytes:
-        """Return the content of `out_of_fold.npz`: four plain arrays, no pickle."""
+        """Return the content of `out_of_fold.npz`: plain arrays, no pickle."""
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer,
@@ -63,6 +79,7 @@ class OutOfFold:
             probabilities=self.probabilities.astype(np.float32),
             target=self.target.astype(np.int64),
             labels=np.array(self.labels, np.str_),
+            seen=np.array(self.seen, np.str_),
         )
         return buffer.getvalue()
 
@@ -83,6 +100,7 @@ class OutOfFold:
                     arrays["probabilities"].astype(np.float32),
                     arrays["target"].astype(np.int64),
                     tuple(arrays["labels"].tolist()),
+                    tuple(arrays["seen"].tolist()) if "seen" in arrays else (),
                 )
         except (ValueError, KeyError, OSError, zipfile.BadZipFile, TypeError) as error:
             raise TrainingError(
@@ -135,15 +153,52 @@ def decide(
     return _compare(champion.out_of_fold, challenger.out_of_fold, alpha)
 
 
+def shown_better(old: OutOfFold, new: OutOfFold, *, alpha: float = PROOF) -> GateDecision:
+    """Return whether `new` is shown to be better than `old`: the test the other way round.
+
+    Asked where the new version costs something if it is not: an adapted encoder makes all stored
+    embeddings void. What cannot be decided stays as it is.
+    """
+    old_right, new_right = _right(old, new)
+    n = len(old_right)
+    b, c = int((old_right & ~new_right).sum()), int((~old_right & new_right).sum())
+    p_value = _tail(c, b + c) if b + c else 1.0
+    better, decided = p_value < alpha, 0.5 ** (b + c) < alpha
+    verdict = "better" if better else "not shown to be better"
+    if not decided:
+        verdict = "too few images to tell"
+    return GateDecision(
+        promoted=better,
+        decided=decided,
+        reason=f"{verdict}: {_share(new_right)} right against {_share(old_right)} on {n} held-out "
+        f"labelled images (alone right on {c} against {b}, p = {p_value:.2g})",
+        p_value=p_value,
+        images=n,
+        champion_only=b,
+        challenger_only=c,
+    )
+
+
+def _right(old: OutOfFold, new: OutOfFold) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether either is right on each image that both have; the truth is the new one's."""
+    old_rows, new_rows = _shared(old.keys, new.keys)
+    truth = np.array(new.labels)[new.target[new_rows]]
+    return (
+        np.array(old.labels)[old.probabilities[old_rows].argmax(1)] == truth,
+        np.array(new.labels)[new.probabilities[new_rows].argmax(1)] == truth,
+    )
+
+
+def _share(right: NDArray[np.bool_]) -> str:
+    return f"{right.mean():.1%}" if len(right) else "none"
+
+
 def _compare(champion: OutOfFold, challenger: OutOfFold, alpha: float) -> GateDecision:
     changes = _class_changes(champion.labels, challenger.labels)
-    old_rows, new_rows = _shared(champion.keys, challenger.keys)
-    n = len(old_rows)
+    old_right, new_right = _right(champion, challenger)
+    n = len(old_right)
     if n == 0:
         return _undecided(f"the two versions share no labelled image{changes}")
-    truth = np.array(challenger.labels)[challenger.target[new_rows]]
-    old_right = np.array(champion.labels)[champion.probabilities[old_rows].argmax(1)] == truth
-    new_right = np.array(challenger.labels)[challenger.probabilities[new_rows].argmax(1)] == truth
     b, c = int((old_right & ~new_right).sum()), int((~old_right & new_right).sum())
     counts = {"images": n, "champion_only": b, "challenger_only": c}
     if 0.5 ** (b + c) >= alpha:  # the most one-sided outcome possible would not suffice

@@ -59,12 +59,14 @@ class Learner:
         self._fabric.launch()
         torch.manual_seed(seed)
         self._model = Vae(spec, config.model, config.objective.projection_dim)
+        # As convolutions compute: an epoch on the CPU takes a tenth less.
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
         # What the loss never reaches would be waited for by the other processes.
         self._model.projection.requires_grad_(config.objective.invariance_weight > 0)
         self._average = AveragedModel(
             self._model,
             device=self._fabric.device,
-            multi_avg_fn=_forget_the_start(config.optimiser.ema),
+            multi_avg_fn=forget_the_start(config.optimiser.ema),
             use_buffers=True,
         )
         if team.size > 1:
@@ -73,6 +75,8 @@ class Learner:
             self._model.parameters(),
             lr=config.optimiser.learning_rate,
             weight_decay=config.optimiser.weight_decay,
+            # Lightning cannot clip scaled gradients inside a fused step.
+            fused=config.optimiser.precision != "16-mixed",
         )
         self._network, self._optimiser = self._fabric.setup(self._model, optimiser)
         self._augment = Augment(config.augment)
@@ -101,7 +105,7 @@ class Learner:
             views = self._view(images), self._view(self._unit(second))
         if self._config.objective.binarise:  # not the views: the service embeds images as they are
             images = self._unit(self._binarised(first, now.step))
-        noise = self._draws.normal(self.part, self._config.model.latent_dim)
+        noise = self._draws.normal(self.part, self._model.latent_dim)
         output: Output = self._network(images, views, noise)
         loss, terms = training_loss(
             images,
@@ -168,7 +172,7 @@ class Learner:
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def _forget_the_start(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+def forget_the_start(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
     """Exponential moving average whose first steps weigh little, so short trainings profit too."""
 
     @torch.no_grad()

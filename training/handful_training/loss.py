@@ -20,7 +20,7 @@ def training_loss(
     progress: float,
     gather: Callable[..., tuple[Tensor, ...]] = lambda *rows: rows,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return -ELBO / (values per image) + invariance_weight x InfoNCE, and its terms.
+    """Return the weighted sum of -ELBO / (values per image) and InfoNCE, and its terms.
 
     Weights and free bits change the loss alone: distortion and rate are reported as they are.
 
@@ -46,7 +46,7 @@ def training_loss(
         (kl,) = gather(kl_per_dimension(mean, log_variance))
         rate = free_bits_rate(kl, config.free_bits)
         bound = -terms.distortion.mean() - beta * rate
-    loss = -bound / images[0].numel()
+    loss = -config.elbo_weight * bound / images[0].numel()
     invariance = torch.zeros((), device=images.device)
     if output.projections is not None:
         first, second = gather(*output.projections)

@@ -63,9 +63,13 @@ class Meter:
         self._steps, self.images = state["steps"], state["images"]
         self._since = time.monotonic() - state["seconds"]
 
+    def means(self) -> dict[str, float]:
+        """Return the means of the terms over the batches so far."""
+        return {name: float(value) / self._steps for name, value in self._sums.items()}
+
     def finish(self, epoch: int, step: int, learning_rate: float, seconds: float) -> Epoch:
         """Return the means and begin anew."""
-        means = {name: float(value) / self._steps for name, value in self._sums.items()}
+        means = self.means()
         row = Epoch(
             epoch=epoch,
             step=step,

@@ -53,10 +53,12 @@ class Vae(nn.Module):
         self.spec = spec
         self.likelihood: Likelihood = config.likelihood or default_likelihood(spec)
         channels = _channels(spec, config.width or default_width(spec))
-        self.encoder = Encoder(spec, channels, config.embedding_dim, config.latent_dim)
-        self.decoder = Decoder(spec, channels, config.latent_dim, self.likelihood)
+        embedding_dim = config.embedding_dim or default_embedding_dim(spec)
+        self.latent_dim = config.latent_dim or default_latent_dim(spec)
+        self.encoder = Encoder(spec, channels, embedding_dim, self.latent_dim)
+        self.decoder = Decoder(spec, channels, self.latent_dim, self.likelihood)
         self.projection = nn.Sequential(
-            nn.Linear(config.embedding_dim, 2 * projection_dim, bias=False),
+            nn.Linear(embedding_dim, 2 * projection_dim, bias=False),
             nn.BatchNorm1d(2 * projection_dim),
             nn.ReLU(),
             nn.Linear(2 * projection_dim, projection_dim),
@@ -160,6 +162,16 @@ def default_likelihood(spec: ImageSpec) -> Likelihood:
 def default_width(spec: ImageSpec) -> int:
     """Channels of the first convolution: colour carries more than shape."""
     return 16 if spec.channels == 1 else 32
+
+
+def default_embedding_dim(_: ImageSpec) -> int:
+    """Numbers in an embedding."""
+    return 256
+
+
+def default_latent_dim(_: ImageSpec) -> int:
+    """Numbers in a latent."""
+    return 64
 
 
 def _channels(spec: ImageSpec, width: int) -> list[int]:

@@ -18,10 +18,12 @@ from handful_training.checkpoint import Keeper
 from handful_training.config import Config
 from handful_training.distributed import current_team, losing_others
 from handful_training.errors import InputError, TrainingError
+from handful_training.heap import keeping_freed_memory
 from handful_training.interrupts import Asked, Interrupted, deferring
 from handful_training.learner import Learner, Moment
 from handful_training.meter import Epoch, Meter
 from handful_training.model import Vae, default_likelihood
+from handful_training.sizing import default_batch_size
 
 CHECKPOINT = "checkpoint.pt"
 SYNC_STEPS = 20  # how often the device is waited for, to look at the clock and for NaN
@@ -46,6 +48,12 @@ class Budget:
 
 class Watcher:
     """Told how a training goes on. Override what is worth knowing."""
+
+    def begun(self, rows: NDArray[np.int64], neighbours: NDArray[np.int32] | None) -> None:
+        """It starts on these rows; each one's second views may show its neighbours, [R, count]."""
+
+    def pace(self, epochs: float) -> None:
+        """At the speed of its first steps it comes to about so many epochs."""
 
     def resumed(self, history: list[Epoch], share: float) -> None:
         """It goes on after these epochs, with this share of the budget used up."""
@@ -107,7 +115,7 @@ def pretrain(
     identity = {
         "images": list(images.shape),
         "spec": spec.model_dump(mode="json"),
-        "config": config.model_dump_json(exclude={"image", "head"}),
+        "config": config.model_dump_json(exclude={"image", "head", "adapt"}),
         "budget": asdict(budget),
         "seed": seed,
     }
@@ -158,7 +166,8 @@ class _Training:
             np.arange(len(images)), held_out_rows(len(images), config.optimiser.held_out)
         )
         self._team = current_team()
-        batch_size = min(config.optimiser.batch_size, len(self._rows))
+        wanted = config.optimiser.batch_size or default_batch_size(len(self._rows))
+        batch_size = min(wanted, len(self._rows))
         if batch_size < self._team.size:
             raise InputError(
                 f"{self._team.size} processes share batches of {batch_size}; start fewer of them"
@@ -182,9 +191,12 @@ class _Training:
                 watcher.resumed(self.history, self._share)
             else:
                 self._begin()
+                before = time.monotonic()
+                watcher.begun(self._rows, self._neighbours)
+                self._start += time.monotonic() - before  # looking costs no training
             torch.set_num_threads(max(1, cpu_quota() // self._team.local_size))
             begun_at = self._step
-            with deferring() as asked:
+            with deferring() as asked, keeping_freed_memory():
                 self._learn(watcher, asked)
                 if self._keeper and self._step > begun_at and self.learner.finite():
                     self._keeper.save(self._state())
@@ -243,6 +255,9 @@ class _Training:
         """Wait for the device, and see to what is done now and then."""
         self._check_finite()
         watcher.progress(now.progress)
+        if self._step == SYNC_STEPS and self._budget.seconds is not None:
+            per_epoch = len(self._rows) // self.learner.part.whole
+            watcher.pace(self._step / per_epoch / self._share)
         if self._keeper and self._keeper.due and self.learner.finite():
             self._keeper.try_to_save(self._state())
 

@@ -87,7 +87,7 @@ class Local:
 
         def compute() -> Classified:
             outcome = self._model.classify(batch)
-            found = self._model.predictions(outcome.columns[0])
+            found = self._model.predictions(outcome)
             start = batch.start
             outcomes: dict[int, Prediction | ItemError] = {
                 **{error.index: error for error in outcome.errors},

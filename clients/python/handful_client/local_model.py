@@ -57,6 +57,8 @@ class LocalModel:
         self._pixels = extras.need("handful_bundle.pixels", "local", "Handful.local")
         self._errors = extras.need("handful_bundle.errors", "local", "Handful.local")
         self._decoding = extras.need("handful_bundle.decoder", "local", "Handful.local")
+        self._heads = extras.need("handful_bundle.head", "local", "Handful.local")
+        self._predictions = extras.need("handful_bundle.predictions", "local", "Handful.local")
         self._manifest = Manifest.model_validate(bundle.manifest.model_dump(mode="json"))
 
     @functools.cached_property
@@ -87,7 +89,7 @@ class LocalModel:
         return self._finite(batch, columns, places, errors)
 
     def classify(self, batch: Batch) -> Outcome:
-        """Return the probabilities [n, K] of images or of embeddings.
+        """Return the probabilities [n, K] of images or of embeddings, and novelty [n] if told.
 
         Raises:
             NoHead: the bundle has none.
@@ -106,25 +108,19 @@ class LocalModel:
                 raise SpaceMismatch(
                     f"the bundle embeds into {self._manifest.space}; embed the images again"
                 )
-            return self._finite(batch, (head(found.columns[0]),), found.places, found.errors)
-        found = self.encode(batch, latent=False)
-        return self._finite(batch, (head(found.columns[0]),), found.places, found.errors)
+        else:
+            found = self.encode(batch, latent=False)
+        columns = [column for column in head.judge(found.columns[0]) if column is not None]
+        return self._finite(batch, columns, found.places, found.errors)
 
-    def predictions(self, probabilities: "Array") -> list[Prediction]:
-        """Return what is said of each row of probabilities, [n, K]."""
-        labels = self._manifest.labels or []
-        found = []
-        for row in self._np.clip(probabilities, 0, 1).tolist():
-            top = max(range(len(row)), key=row.__getitem__)
-            found.append(
-                Prediction(
-                    label=labels[top],
-                    confidence=row[top],
-                    probabilities=dict(zip(labels, row, strict=True)),
-                    abstained=False,
-                )
-            )
-        return found
+    def predictions(self, outcome: Outcome) -> list[Prediction]:
+        """Return what is said of each row that `classify` returned, as the service says it."""
+        manifest = self._bundle.manifest
+        assert manifest.labels is not None
+        assert manifest.head is not None
+        judgement = self._heads.Judgement(*outcome.columns)
+        found = self._predictions.predict(judgement, manifest.labels, manifest.head)
+        return [Prediction(**prediction) for prediction in found]
 
     def decode(self, batch: Batch) -> Outcome:
         """Return images uint8 [n, H, W, C] of latents."""

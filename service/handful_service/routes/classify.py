@@ -1,11 +1,12 @@
-"""`POST /classify`: images or embeddings → labels with calibrated probabilities."""
+"""`POST /classify`: images or embeddings → labels, how sure they are, and how novel the image."""
 
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Response
-from numpy.typing import NDArray
 
+from handful_bundle.head import Judgement
+from handful_bundle.predictions import predict
 from handful_service import answers
 from handful_service.errors import ServiceError
 from handful_service.inputs import Embeddings, Images
@@ -29,31 +30,34 @@ async def classify(call: CallDep) -> Response:
     """Return one prediction per image or embedding, in their order."""
     pipeline = call.pipeline
     with pipeline.lease(call.context) as served:
-        manifest = served.bundle.manifest
-        if manifest.labels is None:
+        manifest, head = served.bundle.manifest, served.bundle.head
+        if head is None or manifest.head is None:
             raise no_head(served.name)
-        labels = manifest.labels
+        info = manifest.head
         taken = await call.reader.images_or_embeddings(manifest.image, manifest.embedding_dim)
         if isinstance(taken, Embeddings):
             results = await _classify_embeddings(call, served, taken)
         else:
             results = await pipeline.images(call.context, served, taken, served.encode)
+        judged = 2 if head.tells_novelty else 1  # columns; they come last in either lane
         if results.columns:
-            results.reject_nonfinite(-1)  # the probabilities come last in either lane
+            results.reject_nonfinite(*range(-judged, 0))
         single = isinstance(taken, Images) and taken.single
         answers.settle(results, pipeline.metrics, single=single, all_or_nothing=False)
-        probabilities = (
-            results.columns[-1] if results.columns else np.empty((0, len(labels)), np.float32)
+        judgement = Judgement(
+            *(results.columns[-judged:] or (np.empty((0, len(head.labels)), np.float32),))
         )
 
         def content() -> dict[str, Any]:
+            predictions = predict(judgement, head.labels, info)
+            pipeline.metrics.abstained.inc(sum(one["abstained"] for one in predictions))
             return {
                 "model": answers.model_ref(served),
-                "predictions": answers.place(results, predictions(probabilities, labels)),
+                "predictions": answers.place(results, predictions),
                 "errors": answers.error_list(results),
             }
 
-        return await answers.json_response(pipeline.pool, probabilities.size, content)
+        return await answers.json_response(pipeline.pool, judgement.probabilities.size, content)
 
 
 async def _classify_embeddings(call: Call, served: Served, taken: Embeddings) -> Results:
@@ -63,22 +67,3 @@ async def _classify_embeddings(call: Call, served: Served, taken: Embeddings) ->
             f"The model that answers embeds into {served.space}; embed the images again.",
         )
     return await call.pipeline.rows(call.context, taken.rows, served.classify)
-
-
-def predictions(
-    probabilities: NDArray[np.float32], labels: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """Return what is said of each row of `probabilities`, [n, K]."""
-    best = probabilities.argmax(axis=1).tolist() if len(probabilities) else []
-    return [
-        {
-            "label": labels[top],
-            "confidence": row[top],
-            "probabilities": dict(zip(labels, row, strict=True)),
-            "prediction_set": None,  # heads of this release carry no conformal quantile
-            "novelty": None,  # and no novelty output
-            "abstained": False,
-            "reason": None,
-        }
-        for top, row in zip(best, np.clip(probabilities, 0, 1).tolist(), strict=True)
-    ]

@@ -14,10 +14,19 @@ from handful_bundle.manifest import digest
 from handful_training.config import HeadConfig
 from handful_training.errors import InputError
 from handful_training.head.fit import fit_head, head_info
-from handful_training.head.graph import head_graph
+from handful_training.head.linear import Linear, Standardised
+from handful_training.head.onnx_graph import (
+    Layer,
+    Term,
+    classifier_part,
+    compose,
+    predict,
+    whitened_part,
+)
 from handful_training.metrics import expected_calibration_error, log_loss
+from handful_training.whitening import Whitening
 
-QUICK = HeadConfig(folds=3, repeats=2, c_grid=(1e-3, 1e-1, 1e1))
+QUICK = HeadConfig(family="logistic", folds=3, repeats=2, c_grid=(1e-3, 1e-1, 1e1))
 
 
 def blobs(classes, per_class, width=24, spread=1.5, seed=0, centres_seed=0):
@@ -62,16 +71,36 @@ def test_graph_folds_exactly():
     more than 1e-5, even where the mean is ten deviations away.
     """
     rng = np.random.default_rng(0)
-    coefficients, intercept = rng.normal(size=(7, 256)), rng.normal(size=7)
-    mean, scale, temperature = rng.normal(10, 5, 256), 1.3, 0.7
-    embedding = (mean + scale * rng.normal(size=(50, 256))).astype(np.float32)
-    expected = softmax(
-        ((embedding - mean) / scale @ coefficients.T + intercept) / temperature / 16, axis=1
-    )
-    model = head_graph(
-        coefficients / 16, intercept / 16, mean=mean, scale=scale, temperature=temperature
-    )
-    np.testing.assert_allclose(run(model, embedding), expected, atol=1e-5)
+    mean, deviation, temperature = rng.normal(10, 5, 256), 1.3, 0.7
+    rows = (mean + deviation * rng.normal(size=(50, 256))).astype(np.float32)
+    standardised = Standardised.of(rows)
+    fitted = Linear(rng.normal(size=(7, len(standardised.basis))) / 16, rng.normal(size=7))
+    folded = standardised.unfold(fitted)
+    term = Term("embedding", (folded.layer(),)).scaled(1 / temperature)
+    expected = softmax(fitted.logits(standardised.rows) / temperature, axis=1)
+    model = compose(256, [classifier_part([term])])
+    np.testing.assert_allclose(run(model, rows), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_graph_is_numpys(scale):
+    """A linear term on the embedding and a student on W(embedding) give in ONNX what they give in
+    numpy, within 1e-5, at any scale of the embedding and for a row of zeros.
+    """
+    rng = np.random.default_rng(0)
+    embeddings = (scale * rng.normal(1, 1, (60, 24))).astype(np.float32)
+    embeddings[7] = 0
+    whitening = Whitening.fit(embeddings)
+    features = whitening(embeddings)
+    hidden = Layer(rng.normal(size=(features.shape[1], 9)), rng.normal(size=9))
+    terms = [
+        Term("embedding", (Layer(rng.normal(size=(24, 5)) / scale, rng.normal(size=5)),)),
+        Term("whitened", (hidden, Layer(rng.normal(size=(9, 5)), rng.normal(size=5)))),
+    ]
+    model = compose(24, [whitened_part(whitening), classifier_part(terms)])
+    expected = predict(terms, {"embedding": embeddings, "whitened": features})
+    np.testing.assert_allclose(run(model, embeddings), expected, atol=1e-5)
+    Head.open(model, 24, names(5), "cpu")  # the operators are allowed
 
 
 def test_graph_keeps_the_contract(tmp_path):
@@ -151,7 +180,7 @@ def test_out_of_fold_never_saw_the_row():
 def test_is_calibrated():
     """On fresh rows the head is as right as it is confident, and as good as its folds said."""
     embeddings, target = blobs(5, 40, spread=2.5)
-    fitted = fit_head(embeddings, target, names(5), HeadConfig(repeats=2))
+    fitted = fit_head(embeddings, target, names(5), HeadConfig(family="logistic", repeats=2))
     others, truth = blobs(5, 800, spread=2.5, seed=1)
     probabilities = run(fitted.onnx, others)
     assert expected_calibration_error(probabilities, truth) < 0.06
@@ -195,7 +224,7 @@ def test_constant_features_are_safe():
 def test_many_classes():
     """A thousand classes with two labels each fit, and most fresh rows are recognised."""
     embeddings, target = blobs(1000, 2, width=64, spread=0.4)
-    one = HeadConfig(folds=2, repeats=1, c_grid=(0.1,))
+    one = HeadConfig(family="logistic", folds=2, repeats=1, c_grid=(0.1,))
     fitted = fit_head(embeddings, target, names(1000), one)
     others, truth = blobs(1000, 1, width=64, spread=0.4, seed=1)
     assert (run(fitted.onnx, others).argmax(1) == truth).mean() > 0.9

@@ -5,9 +5,10 @@ import pytest
 
 from handful_training.clusters import features, kmeans
 from handful_training.clusters.agreement import agreement
-from handful_training.clusters.features import Whitening, pixel_features
+from handful_training.clusters.features import pixel_features
 from handful_training.clusters.kmeans import choose_k, find_clusters
 from handful_training.errors import InputError
+from handful_training.whitening import Whitening
 
 
 def blobs(k=5, per_cluster=40, spread=0.05, seed=0):
@@ -99,22 +100,6 @@ def test_duplicates_are_no_trouble():
     assert chosen in tried
     assert max(tried) < 4
     assert len(find_clusters(rows, 4, seed=0).sizes) == 4
-
-
-def test_whitening_evens_directions_out():
-    """Rows become of norm 1, the same whatever they were scaled by; a direction of 100 times the
-    variance of another keeps less than its share; rows alike have no direction at all.
-    """
-    rng = np.random.default_rng(0)
-    rows = (1 + rng.normal(size=(500, 6)) * [1, 0.1, 0.1, 0.1, 0.1, 0.1]).astype(np.float32)
-    whiten = Whitening.fit(rows)
-    found = whiten(rows)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(whiten(7 * rows), found, atol=1e-5)
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    shares = [np.sort(np.linalg.eigvalsh(np.cov(part.T))) for part in (unit, found)]
-    assert shares[1][-1] / shares[1].sum() < shares[0][-1] / shares[0].sum()
-    assert Whitening.fit(np.ones((5, 3), np.float32)).axes.shape == (3, 0)
 
 
 def test_all_rows_are_embedded_in_order(monkeypatch, bundle_dir):

@@ -11,7 +11,7 @@ import typer
 
 from handful_bundle.errors import HandfulError
 from handful_training import interrupts
-from handful_training.cli import look, models, train
+from handful_training.cli import look, models, report, suggest, train
 from handful_training.errors import InputError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app = typer.Typer(
 app.add_typer(train.app)
 app.add_typer(models.app)
 app.add_typer(look.app)
+app.add_typer(suggest.app)
+app.add_typer(report.app)
 
 
 def main() -> None:

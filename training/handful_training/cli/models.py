@@ -1,4 +1,4 @@
-"""The commands that take a model which exists: head, evaluate, embed, promote, rollback."""
+"""The commands that take a model which exists: head, adapt, evaluate, embed, promote, rollback."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ from handful_training.cli.options import (
     LABELS,
     ConfigFile,
     DeviceOption,
+    Epochs,
     Force,
     Images,
     Json,
@@ -16,8 +17,11 @@ from handful_training.cli.options import (
     Reference,
     Seed,
     Settings,
+    TimeBudget,
+    TrainSeed,
     choice_of,
     device_of,
+    read_budget,
     show,
 )
 from handful_training.config import load_config
@@ -43,6 +47,37 @@ def head(
     from handful_training.pipeline import commands  # noqa: PLC0415 - keeps --help quick
 
     show(commands.head(name, images, choice, settings, force=force), as_json=json_)
+
+
+@app.command()
+def adapt(
+    name: Reference,
+    images: Images,
+    labels: Annotated[str, typer.Option("--labels", help=LABELS)],
+    labels_per_class: PerClass = None,
+    seed: Seed = 0,
+    time_budget: TimeBudget = None,
+    epochs: Epochs = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+    train_seed: TrainSeed = 0,
+    device: DeviceOption = "auto",
+    force: Force = False,
+    json_: Json = False,
+) -> None:
+    """Train an encoder on for the classes of the labels: minutes, 5 unless told otherwise."""
+    settings = load_config(config, set_ or ())
+    choice = choice_of(labels, labels_per_class, seed)
+    limits = read_budget(time_budget, epochs, seconds=300.0)
+    kind = device_of(device)
+    from handful_training.pipeline import commands  # noqa: PLC0415 - keeps --help quick
+    from handful_training.pretrain import Budget  # noqa: PLC0415 - torch takes seconds
+
+    budget = Budget(*limits)
+    found = commands.adapt(
+        name, images, choice, settings, budget, train_seed=train_seed, device=kind, force=force
+    )
+    show(found, as_json=json_)
 
 
 @app.command()

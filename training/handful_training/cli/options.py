@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, overload
 
 import typer
 
@@ -44,7 +44,11 @@ TimeBudget = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Bounds pretraining.")]
 Adapt = Annotated[
-    str, typer.Option("--adapt", help="auto, yes or no: train the encoder on after the head.")
+    str,
+    typer.Option(
+        "--adapt",
+        help="auto, yes or no: train the encoder on for the classes; kept if shown to be better.",
+    ),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")]
 Settings = Annotated[
@@ -56,14 +60,16 @@ Force = Annotated[bool, typer.Option("--force", help="Do not skip stages that ar
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
-def read_budget(time_budget: str | None, epochs: int | None) -> tuple[int | None, float | None]:
-    """Return epochs and seconds; 10 minutes where neither is given.
+def read_budget(
+    time_budget: str | None, epochs: int | None, *, seconds: float = 600.0
+) -> tuple[int | None, float | None]:
+    """Return epochs and seconds; `seconds` where neither is given.
 
     Raises:
         InputError: the time is not like 90s, 10m or 2h.
     """
     if time_budget is None:
-        return epochs, None if epochs is not None else 600.0
+        return epochs, None if epochs is not None else seconds
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", time_budget.strip())
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if seconds <= 0:
@@ -112,6 +118,15 @@ def device_of(name: str) -> Device:
     if name not in get_args(Device):
         raise InputError(f"--device {name}: choose {', '.join(get_args(Device))}")
     return cast("Device", name)
+
+
+def adapt_of(text: str, choice: LabelChoice | None) -> Literal["auto", "yes", "no"]:
+    """Return what `--adapt` asks for."""
+    if text not in ("auto", "yes", "no"):
+        raise InputError(f"--adapt {text}: choose auto, yes, no")
+    if text == "yes" and choice is None:
+        raise InputError("--adapt yes: there is nothing to adapt to; add --labels")
+    return cast("Literal['auto', 'yes', 'no']", text)
 
 
 def show(result: dict[str, Any] | None, *, as_json: bool) -> None:

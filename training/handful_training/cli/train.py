@@ -1,5 +1,7 @@
 """The commands that train: run, pretrain, export."""
 
+from dataclasses import replace
+
 import typer
 
 from handful_training.cli.options import (
@@ -17,11 +19,11 @@ from handful_training.cli.options import (
     Settings,
     TimeBudget,
     TrainSeed,
+    adapt_of,
     choice_of,
     request_of,
     show,
 )
-from handful_training.errors import InputError
 
 app = typer.Typer()
 
@@ -44,18 +46,14 @@ def run(
     json_: Json = False,
 ) -> None:
     """Train, fit a head, evaluate, register. Unchanged stages are skipped."""
-    if adapt not in ("auto", "no"):
-        raise InputError(
-            f"--adapt {adapt}: this release trains no encoder on after the head; "
-            "leave the option out or use --adapt no"
-        )
     choice = choice_of(labels, labels_per_class, seed)
+    wanted = adapt_of(adapt, choice)
     request = request_of(
         images, choice, name, time_budget, epochs, config, set_, train_seed, device, force
     )
     from handful_training.pipeline import run as pipeline  # noqa: PLC0415 - torch takes seconds
 
-    show(pipeline.run(request), as_json=json_)
+    show(pipeline.run(replace(request, adapt=wanted)), as_json=json_)
 
 
 @app.command()

@@ -20,6 +20,18 @@ LOWEST, HIGHEST = 0.05, 20.0
 PRIOR_SD = 1.0
 
 
+def row_losses(logits: NDArray[np.floating], target: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return -log p(right class) of each row in nats, the mean over repeats, [n].
+
+    Args:
+        logits: [R, n, K].
+        target: [n].
+    """
+    right = log_softmax(logits, axis=-1)[:, np.arange(len(target)), target]
+    losses: NDArray[np.float64] = -right.mean(axis=0)
+    return losses
+
+
 class Temperature(NamedTuple):
     """A fitted temperature."""
 
@@ -28,17 +40,22 @@ class Temperature(NamedTuple):
     objective: float  # log_loss plus the prior's share; compare classifiers by this
 
 
-def fit_temperature(logits: NDArray[np.floating], target: NDArray[np.integer]) -> Temperature:
+def fit_temperature(
+    logits: NDArray[np.floating],
+    target: NDArray[np.integer],
+    weight: NDArray[np.floating] | None = None,
+) -> Temperature:
     """Find the temperature that makes out-of-fold logits the most probable.
 
     Args:
         logits: one or more repeats of predictions for the same rows, [R, n, K].
         target: index of the right class, [n].
+        weight: of each row, [n], 1 on average; None: all the same.
     """
-    rows = np.arange(len(target))
+    weight = np.ones(len(target)) if weight is None else weight
 
     def log_loss(temperature: float) -> float:
-        return float(-log_softmax(logits / temperature, axis=-1)[:, rows, target].mean())
+        return float((row_losses(logits / temperature, target) * weight).mean())
 
     def objective(log_temperature: float) -> float:
         prior = 0.5 * (log_temperature / PRIOR_SD) ** 2 / len(target)

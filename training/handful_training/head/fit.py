@@ -1,28 +1,44 @@
 """Fit the classifier head: few labelled embeddings in, head.onnx out.
 
-Multinomial logistic regression with L2 on standardised embeddings, one temperature on top. Knows
-no images and no encoder: the embeddings come from the exported encoder through `handful_bundle`.
-
-Standardised means: centred, and divided by one scale for all features, their RMS deviation. A
-scale per feature gives a nearly dead feature as much say as any other, which few labels cannot
-take back: on Fashion-MNIST it costs 1.7 points with one label per class, 1.6 with two, 0.2 with
-ten and 0.4 with a hundred; on the latents, where most dimensions are inactive, 5. With one scale
-the moments of the labelled rows do as well as those of the whole pool.
+Several families are judged by the labels (`choice.py`); one is fitted on all of them. Where a graph
+is part of it, a student learns on the unlabelled pool what the graph says (`student.py`), so that
+head.onnx needs an embedding and nothing else. Knows no images and no encoder: the embeddings come
+from the exported encoder through `handful_bundle`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from handful_bundle.manifest import HeadInfo, digest
 from handful_training.config import HeadConfig
 from handful_training.errors import InputError
-from handful_training.head.graph import head_graph
-from handful_training.head.logistic import fit, logistic, per_class
-from handful_training.head.selection import select
-
-KIND = "logistic"
+from handful_training.head import teacher
+from handful_training.head.choice import (
+    Judged,
+    choose,
+    describe,
+    favourite,
+    judge_graph,
+    judge_linear,
+    judged_by,
+    unseen,
+)
+from handful_training.head.linear import Logistic, Standardised
+from handful_training.head.nodes import Nodes, UnlabelledPool, place
+from handful_training.head.onnx_graph import (
+    Part,
+    Term,
+    View,
+    classifier_part,
+    compose,
+    whitened_part,
+)
+from handful_training.head.selection import judged
+from handful_training.head.student import distil
 
 
 @dataclass(frozen=True)
@@ -30,13 +46,25 @@ class FittedHead:
     """A head and how far it may be trusted on the rows that it was fitted on."""
 
     labels: tuple[str, ...]  # order of the probabilities
-    onnx: bytes  # `embedding` float32 [batch, E] -> `probabilities` float32 [batch, K]
-    C: float  # inverse regularisation strength, as sklearn defines it
-    temperature: float
+    width: int  # E
+    parts: tuple[Part, ...]  # of head.onnx; `probabilities` is the output of the last
+    kind: str  # logistic, lda, nearest_mean, graph or combined
+    C: float | None  # inverse regularisation strength of the logistic part, if there is one
+    temperature: float  # of the graph's or else the linear part's logits
     label_count: int
     cv_log_loss: float | None  # nats, calibrated, on held-out rows; None: too few labels
     out_of_fold: NDArray[np.float32] | None  # calibrated [n, K]; None: a class has one label
-    kind: str = KIND
+    repeats: NDArray[np.float32] | None  # before the mean was taken, [R, n, K]
+    choice: dict[str, Any] = field(default_factory=dict)  # what was judged, for logs
+
+    @property
+    def onnx(self) -> bytes:
+        """`embedding` float32 [batch, E] -> `probabilities` float32 [batch, K], and more."""
+        return compose(self.width, self.parts)
+
+    def with_part(self, part: Part) -> Self:
+        """Return the head with a part more: it may read `embedding` and, if there, `whitened`."""
+        return replace(self, parts=(*self.parts, part))
 
 
 def fit_head(
@@ -45,48 +73,87 @@ def fit_head(
     labels: tuple[str, ...],
     config: HeadConfig | None = None,
     *,
+    pool: UnlabelledPool | None = None,
+    positions: NDArray[np.int64] | None = None,
+    judges: NDArray[np.bool_] | None = None,
     seed: int = 0,
 ) -> FittedHead:
     """Fit a head on labelled embeddings. The same arguments give the same bytes.
 
-    `out_of_fold` predicts each row by models that did not see it, averaged over repeats. One
-    number, the temperature, was fitted on these rows; all else is honest.
+    `out_of_fold` predicts each row by models that did not see its label, averaged over repeats. A
+    number or two, the temperature and a graph's weight, were fitted on these rows; all else is
+    honest. With a graph it is what the graph says of the row, which the student comes close to.
 
     Args:
         embeddings: [n, E], computed by the exported encoder.
         target: index of each row's label, [n].
         labels: names of the classes; each has at least one row.
-        config: folds, repeats and the candidates for C.
-        seed: decides the folds.
+        config: the family, folds, repeats and the candidates for C.
+        pool: embeddings of images with and without labels. Where it has fewer unlabelled than
+            labelled ones, or fewer than 100, it is not used.
+        positions: of the labelled rows in the pool, [n], -1 where it is not in it; None: of none.
+        judges: rows whose labels the encoder itself has not seen, [n]: where any of them can be
+            held out, they alone choose and calibrate. None: it has seen no label.
+        seed: decides the folds and where the student starts.
 
     Raises:
-        InputError: fewer than two classes, a class without a row, or unusable embeddings.
+        InputError: fewer than two classes, a class without a row, or unusable embeddings; a graph
+            is asked for, and there is no pool.
     """
     _check(embeddings, target, labels)
     config = config or HeadConfig()
     target = target.astype(np.int64)
-    rows = embeddings.astype(np.float64)
-    mean = rows.mean(axis=0)
-    scale = float(np.sqrt(rows.var(axis=0).mean())) or 1.0  # all equal: nothing to scale
-    features, basis = _compress((rows - mean) / scale)
+    if not teacher.usable(pool, len(target)):
+        pool = None
+    if pool is None and config.family in ("graph", "combined"):
+        raise InputError(
+            f"head.family={config.family} learns from unlabelled images, at least "
+            f"{teacher.MIN_UNLABELLED} and as many as are labelled; name the folder of all images, "
+            "or choose another family"
+        )
+    views: dict[View, Standardised] = {"embedding": Standardised.of(embeddings)}
+    nodes = None
+    if pool is not None:
+        features = pool.whitening(embeddings)
+        views["whitened"] = Standardised.of(features)
+        if config.family in ("auto", "graph", "combined"):
+            if positions is None:
+                positions = np.full(len(target), -1)
+            nodes = place(pool, positions, features)
+    if judges is not None and not (judges & (np.bincount(target) > 1)[target]).any():
+        judges = None
+    chosen, choice = _choose(views, nodes, target, config, judges, seed)
 
-    chosen = select(features, target, config, seed=seed)
-    model = logistic(tol=1e-8)
-    fit(model, chosen.C, features, target)
+    terms = []
+    if chosen.family is not None:
+        standardised = views[chosen.view]
+        fitted = chosen.family(standardised.rows, target, len(labels), config.class_prior)
+        layer = standardised.unfold(fitted).layer()
+        terms.append(Term(chosen.view, (layer,)).scaled(chosen.linear_scale))
+    if chosen.graph_scale and pool is not None and nodes is not None:
+        logits = teacher.pool_logits(nodes, target, pool.graph.size, config)
+        logits *= np.float32(chosen.graph_scale)
+        offset = teacher.term_logits(pool, terms[0]) if terms else None
+        taught = softmax(logits if offset is None else logits + offset, axis=1)
+        student, choice["student_agreement"] = distil(pool.features, taught, offset, seed=seed)
+        terms.append(student)
+
+    whitened = [whitened_part(pool.whitening)] if pool is not None else []
+    repeats = None
+    if chosen.logits is not None and (np.bincount(target) > 1).all():
+        repeats = softmax(chosen.logits, axis=-1).astype(np.float32)
     return FittedHead(
         labels=labels,
-        onnx=head_graph(
-            per_class(model.coef_) @ basis,
-            per_class(model.intercept_),
-            mean=mean,
-            scale=scale,
-            temperature=chosen.temperature,
-        ),
-        C=chosen.C,
-        temperature=chosen.temperature,
+        width=embeddings.shape[1],
+        parts=(*whitened, classifier_part(terms)),
+        kind=chosen.kind,
+        C=chosen.family.C if isinstance(chosen.family, Logistic) else None,
+        temperature=1 / (chosen.graph_scale or chosen.linear_scale),
         label_count=len(target),
         cv_log_loss=chosen.log_loss,
-        out_of_fold=chosen.out_of_fold,
+        out_of_fold=None if repeats is None else repeats.mean(axis=0),
+        repeats=repeats,
+        choice=choice,
     )
 
 
@@ -99,6 +166,30 @@ def head_info(fitted: FittedHead, labels_digest: str | None) -> HeadInfo:
         label_count=fitted.label_count,
         temperature=fitted.temperature,
     )
+
+
+def _choose(
+    views: dict[View, Standardised],
+    nodes: Nodes | None,
+    target: NDArray[np.int64],
+    config: HeadConfig,
+    judges: NDArray[np.bool_] | None,
+    seed: int,
+) -> tuple[Judged, dict[str, Any]]:
+    linear = judged_by(judges, judge_linear(views, target, config, seed=seed), target)
+    preferred = favourite(target, config, pool=nodes is not None)
+    if nodes is None:
+        chosen = choose(linear, preferred, target, config, judges)
+        return chosen, describe(linear, chosen, target, judges)
+    best = choose(linear, "logistic", target, config, judges)
+    if judged(target) is None:
+        with_graph = [unseen(kind, best) for kind in ("graph", "combined")]
+    else:
+        found = teacher.out_of_fold(nodes, target, config, seed=seed)
+        with_graph = judged_by(judges, judge_graph(found, best, target, config), target)
+    candidates = with_graph if config.family != "auto" else [*linear, *with_graph]
+    chosen = choose(candidates, preferred, target, config, judges)
+    return chosen, describe([*linear, *with_graph], chosen, target, judges)
 
 
 def _check(
@@ -118,18 +209,3 @@ def _check(
         raise InputError(f"no labelled image of: {missing}; label at least one, or drop the class")
     if not np.isfinite(embeddings).all():
         raise InputError("some embeddings are not finite; pretrain the encoder again")
-
-
-def _compress(
-    standardised: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return features [n, r] and an orthonormal basis [r, E] with `features @ basis == rows`.
-
-    L2-regularised coefficients lie in the span of the rows, so fitting in its coordinates gives
-    the same classifier; with 20 rows of 256 numbers it is many times faster.
-    """
-    n, width = standardised.shape
-    if n >= width:
-        return standardised, np.eye(width)
-    basis = np.linalg.svd(standardised, full_matrices=False).Vh
-    return standardised @ basis.T, basis

@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from handful_training.config import HeadConfig
 from handful_training.head.calibration import fit_temperature
+from handful_training.head.linear import Family
 from handful_training.head.logistic import fit, logistic, logits, stratified_folds
 
 # Where cross-validation cannot see: the variance that a logit has before any label, C times the
@@ -34,6 +35,9 @@ class Selection(NamedTuple):
     temperature: float
     log_loss: float | None  # nats, on held-out rows; None: nothing could be held out
     out_of_fold: NDArray[np.float32] | None  # calibrated, [n, K]; None: a class has one label
+    repeats: NDArray[np.float32] | None = None  # the same before the mean was taken, [R, n, K]
+    logits: NDArray[np.float64] | None = None  # of rows held out, over T, [R, n, K]
+    objective: float = math.inf  # log_loss and the share of T's prior
 
 
 def select(
@@ -53,43 +57,101 @@ def select(
         config: folds, repeats and the candidates for C.
         seed: decides the folds.
     """
-    counts = np.bincount(target)
-    scored = counts[target] > 1
-    if 2 * scored.sum() < len(target) or (counts > 1).sum() < 2:
+    scored = judged(target)
+    if scored is None:
         norm = float(np.square(features).sum(axis=1).mean())
         return Selection(BLIND_LOGIT_VARIANCE / (norm or 1.0), 1.0, None, None)
     best, best_objective, worse = None, math.inf, 0
+    weight = row_weights(target[scored], config)
     for C, found in _held_out_logits(features, target, config, seed):
-        temperature = fit_temperature(found[:, scored], target[scored])
+        temperature = fit_temperature(found[:, scored], target[scored], weight)
         if temperature.objective < best_objective:
             best, best_objective, worse = (C, temperature, found), temperature.objective, 0
         elif (worse := worse + 1) == 2:  # the loss has one valley, and weak C is slow to fit
             break
     assert best is not None  # the grid is never empty
     C, temperature, found = best
-    out_of_fold = None
+    out_of_fold = repeats = None
     if scored.all():
-        repeats = softmax(found / temperature.value, axis=-1)
-        out_of_fold = repeats.mean(axis=0).astype(np.float32)
-    return Selection(C, temperature.value, temperature.log_loss, out_of_fold)
+        repeats = softmax(found / temperature.value, axis=-1).astype(np.float32)
+        out_of_fold = repeats.mean(axis=0)
+    return Selection(
+        C,
+        temperature.value,
+        temperature.log_loss,
+        out_of_fold,
+        repeats,
+        found / temperature.value,
+        best_objective,
+    )
+
+
+def judged(target: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Return which rows can be held out, [n]: those whose class has another one.
+
+    None: they are less than half of all rows, or of one class; nothing can be judged by them.
+    """
+    counts = np.bincount(target)
+    scored: NDArray[np.bool_] = counts[target] > 1
+    return None if 2 * scored.sum() < len(target) or (counts > 1).sum() < 2 else scored
+
+
+def row_weights(target: NDArray[np.int64], config: HeadConfig) -> NDArray[np.float64]:
+    """Return what each row counts for, [n], 1 on average: with a uniform prior, classes alike."""
+    if config.class_prior == "estimated":
+        return np.ones(len(target))
+    weight = 1 / np.bincount(target)[target]
+    weights: NDArray[np.float64] = weight / weight.mean()
+    return weights
+
+
+def cross_folds(target: NDArray[np.int64], config: HeadConfig, seed: int) -> NDArray[np.int64]:
+    """Return the fold of each row in each repeat, [R, n]; -1 for a class's only row.
+
+    Every class is in every fold. More folds than that would train on more rows, but on classes of
+    unequal size, and learn to doubt the class whose row is held out.
+    """
+    counts = np.bincount(target)
+    folds = min(config.folds, int(counts[counts > 1].min()))
+    repeats = min(config.repeats, math.ceil(ENOUGH_ROWS / len(target)))
+    rng = np.random.default_rng(seed)
+    return np.stack([stratified_folds(target, folds, rng) for _ in range(repeats)])
+
+
+def held_out_logits(
+    family: Family,
+    features: NDArray[np.float64],
+    target: NDArray[np.int64],
+    config: HeadConfig,
+    *,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return logits [R, n, K] of any family, each row's by models that never saw it."""
+    fold = cross_folds(target, config, seed)
+    classes = int(target.max()) + 1
+    found = np.zeros((*fold.shape, classes))
+    for r, repeat in enumerate(fold):
+        for f in range(int(repeat.max()) + 1):
+            out = repeat == f
+            model = family(features[~out], target[~out], classes, config.class_prior)
+            found[r, out] = model.logits(features[out])
+    return found
 
 
 def _held_out_logits(
     features: NDArray[np.float64], target: NDArray[np.int64], config: HeadConfig, seed: int
 ) -> Iterator[tuple[float, NDArray[np.float64]]]:
     """Yield each C, ascending, with logits [R, n, K] by models that never saw the row."""
-    counts = np.bincount(target)
-    # Every class is in every fold. More folds than that would train on more rows, but on classes
-    # of unequal size, and learn to doubt the class whose row is held out.
-    folds = min(config.folds, int(counts[counts > 1].min()))
-    repeats = min(config.repeats, math.ceil(ENOUGH_ROWS / len(target)))
-    rng = np.random.default_rng(seed)
-    fold = np.stack([stratified_folds(target, folds, rng) for _ in range(repeats)])
+    fold = cross_folds(target, config, seed)
+    repeats, folds = len(fold), int(fold.max()) + 1
+    classes = int(target.max()) + 1
     models = [(r, f, logistic(tol=1e-3)) for r in range(repeats) for f in range(folds)]
     for C in sorted(config.c_grid):
-        held_out_logits = np.zeros((repeats, len(target), len(counts)))
+        found = np.zeros((repeats, len(target), classes))
         for r, f, model in models:
             held_out = fold[r] == f
             fit(model, C, features[~held_out], target[~held_out])
-            held_out_logits[r, held_out] = logits(model, features[held_out])
-        yield C, held_out_logits
+            found[r, held_out] = logits(model, features[held_out])
+            if config.class_prior == "uniform":
+                found[r, held_out] -= np.log(np.bincount(target[~held_out], minlength=classes))
+        yield C, found

@@ -6,9 +6,10 @@ Each gives a label by row of the source, and notes on what was left aside.
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from handful_training.errors import InputError
@@ -20,7 +21,9 @@ from handful_training.sources.folder import FileSource
 from handful_training.sources.idx import IdxSource, is_idx, read_idx_labels
 from handful_training.sources.naming import INSIDE, label_key, label_root
 from handful_training.sources.source import JoinedSource, Source, parts
-from handful_training.sources.table import read_table
+from handful_training.sources.table import read_header, read_table, restore
+
+CHOSEN_BY = "chosen_by"  # a column that `handful-train suggest` writes
 
 FORMS = (
     "--labels takes a .csv file with the columns `path,label`, the word `folders`, a folder of "
@@ -35,6 +38,7 @@ class Found(NamedTuple):
     source: Source  # as given, or joined with the images that the labels brought along
     label_of: dict[int, str]  # by row of that source
     notes: list[str]
+    chosen_by: Mapping[int, str] = MappingProxyType({})  # how a row came to be labelled, if known
 
 
 def find_labels(spec: str, source: Source, images: str | Path) -> Found:
@@ -128,22 +132,32 @@ def _elsewhere(folder: Path, source: Source) -> Found:
 
 def _listed(table: Path, source: Source, images: str | Path) -> Found:
     root = label_root(str(images))
+    # A spreadsheet makes 17 of 00017.
+    width = len(source.keys[0]) if isinstance(source, IdxSource) else 0
     label_at: dict[str, str] = {}
+    chosen_at: dict[str, str] = {}
     empty = 0
-    for line, (path, text) in read_table(table, ["path", "label"]):
+    columns = ["path", "label"] + [CHOSEN_BY] * (CHOSEN_BY in read_header(table))
+    for line, (path, text, *chosen_by) in read_table(table, columns):
         if not path:
             raise InputError(f"{table}, line {line}: the path is empty")
         if not text:
             empty += 1
             continue
-        label = _name(text, f"{table}, line {line}")
-        key = label_key(path, root)
+        label = _name(restore(text), f"{table}, line {line}")
+        key = path.zfill(width) if width and path.isdecimal() else label_key(path, root)
         if (known := label_at.setdefault(key, label)) != label:
             raise InputError(
                 f"{table}, line {line}: {path} is labelled {label!r}, before it was {known!r}; "
                 f"keep one of the two lines"
             )
+        chosen_at[key] = sys.intern("".join(chosen_by))
     label_of = {row: label_at.pop(key) for row, key in enumerate(source.keys) if key in label_at}
+    # Names that our own tables neutralise, unless a file is really called so.
+    written = {restore(key): key for key in label_at if restore(key) != key}
+    for row, key in enumerate(source.keys if written else ()):
+        if key in written and row not in label_of:
+            label_of[row] = label_at.pop(written[key])
     notes = [f"{empty:,} lines of {table} have no label; they stay unlabelled"] if empty else []
     if label_at:
         total, unknown = len(label_at) + len(label_of), _some(label_at)
@@ -158,7 +172,14 @@ def _listed(table: Path, source: Source, images: str | Path) -> Found:
         notes.append(note)
     if not label_of:
         raise InputError(f"{table} has no label; fill its column `label`")
-    return Found(source, label_of, notes)
+    return Found(source, label_of, notes, _chosen_by(chosen_at, source, label_of))
+
+
+def _chosen_by(chosen_at: Mapping[str, str], source: Source, rows: Iterable[int]) -> dict[int, str]:
+    """Return how the labelled `rows` were chosen, by row; the names as in the table."""
+    row_of = {source.keys[row]: row for row in rows}
+    names = ((key if key in row_of else restore(key), how) for key, how in chosen_at.items())
+    return {row_of[name]: how for name, how in names if how and name in row_of}
 
 
 def _exported(file: Path, export: Export, source: Source, images: str | Path) -> Found:

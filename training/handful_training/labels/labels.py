@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful_training.errors import InputError
-from handful_training.labels.forms import find_labels
+from handful_training.labels.forms import Found, find_labels
 from handful_training.sources.source import Source
+
+AUDIT = "audit"  # drawn at random by `handful-train suggest --audit`
 
 
 class Rows(Protocol):
@@ -37,6 +39,8 @@ class Labels:
         target: their classes: int64 [n].
         keys: their keys.
         notes: what was left aside on the way and why, for the user.
+        chosen_by: how each came to be labelled: `AUDIT`, the name of a strategy, "" where that is
+            not known. [n]; empty: it is not known of any.
     """
 
     names: tuple[str, ...]
@@ -44,6 +48,7 @@ class Labels:
     target: NDArray[np.int64]
     keys: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    chosen_by: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -57,6 +62,13 @@ class Labels:
                 data = text.encode(errors="surrogateescape")
                 digest.update(len(data).to_bytes(8, "big") + data)
         return f"sha256:{digest.hexdigest()}"
+
+    @cached_property
+    def audit(self) -> NDArray[np.bool_]:
+        """Which of the images were drawn at random, each equally likely: bool [n]."""
+        if not self.chosen_by:
+            return np.zeros(len(self), np.bool_)
+        return np.array([how == AUDIT for how in self.chosen_by], np.bool_)
 
     def counts(self) -> dict[str, int]:
         """Return how many images each class has."""
@@ -110,6 +122,10 @@ class Labels:
             taken = replace(taken, notes=(*taken.notes, note))
         return taken
 
+    def of_classes(self, classes: NDArray[np.integer]) -> Self:
+        """Return the labels of the classes numbered so."""
+        return self._choose(np.flatnonzero(np.isin(self.target, classes)))
+
     def _choose(self, places: NDArray[np.int64]) -> Self:
         """Keep the labels at `places`, and the classes that are left."""
         used, target = np.unique(self.target[places], return_inverse=True)
@@ -119,6 +135,7 @@ class Labels:
             index=self.index[places],
             target=target.astype(np.int64),
             keys=tuple(self.keys[place] for place in places.tolist()),
+            chosen_by=tuple(self.chosen_by[i] for i in places.tolist()) if self.chosen_by else (),
         )
 
 
@@ -146,12 +163,13 @@ def read_labels(
         InputError: no such labels, none that matches an image, or fewer than `min_classes`
             classes. The message says what was found.
     """
-    source, label_of, notes = find_labels(spec, source, images)
-    labels = _labels(label_of, source.keys, tuple(notes))
+    found = find_labels(spec, source, images)
+    source, labels = found.source, _labels(found, found.source.keys)
     return source, _checked(labels, min_classes, f"in `--labels {spec}`")
 
 
-def _labels(label_of: Mapping[int, str], keys: Sequence[str], notes: tuple[str, ...]) -> Labels:
+def _labels(found: Found, keys: Sequence[str]) -> Labels:
+    label_of = found.label_of
     names = tuple(sorted(set(label_of.values())))
     number = {name: k for k, name in enumerate(names)}
     rows = sorted(label_of)
@@ -160,7 +178,8 @@ def _labels(label_of: Mapping[int, str], keys: Sequence[str], notes: tuple[str, 
         index=np.array(rows, np.int64),
         target=np.array([number[label_of[row]] for row in rows], np.int64),
         keys=tuple(keys[row] for row in rows),
-        notes=notes,
+        notes=tuple(found.notes),
+        chosen_by=tuple(found.chosen_by.get(row, "") for row in rows) if found.chosen_by else (),
     )
 
 

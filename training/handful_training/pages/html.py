@@ -6,19 +6,22 @@ none: whatever stands in a label or a file name is text.
 
 import base64
 import hashlib
+import io
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from numpy.typing import NDArray
+from PIL import Image
 
 from handful_bundle.pixels import encode_png
 from handful_training.pages.sheet import reduced, tile
-from handful_training.pages.view import Page, View
+from handful_training.pages.view import Page, Plot, Section, View
 
 SHOWN = 64  # pixels that an image of a row takes on the page, about
 MAX_SHEET = 1056  # pixels that a sheet is wide on the page, at most
+PLOT_DENSITY = 1.6  # pixels of a plot for one of the page: they are drawn for fine screens
 
 
 def render(page: Page) -> str:
@@ -32,10 +35,13 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(picture=_picture, sheet=_sheet)
-    environment.tests["view"] = lambda section: isinstance(section, View)
+    environment.filters.update(picture=_picture, sheet=_sheet, plot=_plot, kind=_kind)
     template = environment.get_template("page.html.j2")
     return template.render(page=page, style=style, style_digest=digest)
+
+
+def _kind(section: Section) -> str:
+    return type(section).__name__
 
 
 def _source(name: str) -> str:
@@ -62,6 +68,13 @@ def _sheet(view: View) -> dict[str, Any]:
     zoom: float = max(1, round(0.8 * SHOWN / max(height, width)))
     zoom = min(zoom, MAX_SHEET / (columns * (width + gap)))
     return _attributes(data, down * zoom, across * zoom)
+
+
+def _plot(plot: Plot) -> dict[str, Any]:
+    """Return the attributes of a plot, as wide as its letters want."""
+    with Image.open(io.BytesIO(plot.png)) as image:
+        width, height = image.size
+    return _attributes(plot.png, height / PLOT_DENSITY, width / PLOT_DENSITY)
 
 
 def _attributes(png: bytes, height: float, width: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a page shows: views of named rows of images, and tables of numbers. Knows no HTML."""
+"""What a page shows: views of named rows of images, numbers, bars, plots. Knows no HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +61,72 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """A row of a table with a value between 0 and 1, drawn beside its numbers.
+
+    Attributes:
+        name: of the row.
+        note: a second, fainter line below the name.
+        value: what is drawn, a fraction.
+        interval: its lower and upper end, drawn as a line.
+        cells: what is written, the value first; one per column.
+        marked: it is the row that the page is about.
+    """
+
+    name: str
+    note: str
+    value: float
+    interval: tuple[float, float]
+    cells: tuple[str, ...]
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Fractions as bars with their intervals. Whatever is drawn is written too.
+
+    Attributes:
+        title: the section's.
+        text: as a view's.
+        header: names of the cells.
+        rows: in order.
+    """
+
+    title: str
+    text: str
+    header: tuple[str, ...]
+    rows: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot that was drawn elsewhere.
+
+    Attributes:
+        title: the section's.
+        text: as a view's.
+        png: the file's content.
+        alt: what it shows, for those who do not see it.
+    """
+
+    title: str
+    text: str
+    png: bytes
+    alt: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words alone."""
+
+    title: str
+    text: str
+
+
+Section = View | Table | Bars | Plot | Text
+
+
+@dataclass(frozen=True)
 class Page:
     """One page.
 
@@ -74,4 +140,4 @@ class Page:
     title: str
     lead: str
     facts: tuple[tuple[str, str], ...]
-    sections: tuple[View | Table, ...]
+    sections: tuple[Section, ...]

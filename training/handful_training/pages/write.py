@@ -44,14 +44,46 @@ def write_page(page: Page, folder: Path) -> list[Path]:
             if isinstance(view, View):
                 written.append(folder / f"{view.key}.png")
                 draw(view, written[-1])
-        unfinished = path.with_name(f".{PAGE}.{os.getpid()}")
-        unfinished.write_text(render(page), encoding="utf-8", errors="backslashreplace")
-        unfinished.replace(path)
+        _write(page, path)
     except OSError as error:
         raise TrainingError(
             f"cannot write to {folder} ({error}); free some space or name another by -o"
         ) from error
     return written
+
+
+def check_file(path: Path | None) -> None:
+    """Refuse an output that could not be written in the end, before any work is done.
+
+    Raises:
+        InputError: it is a folder, or lies in none.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError(f"-o {path}: that is a folder; name a file, as in {path / 'report.html'}")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"-o {path}: its folder does not exist; make it first")
+
+
+def write_file(page: Page, path: Path) -> None:
+    """Write the page alone, as one file; an old one is replaced.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
+    try:
+        _write(page, path)
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write {path} ({error}); free some space or name another by -o"
+        ) from error
+
+
+def _write(page: Page, path: Path) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(render(page), encoding="utf-8", errors="backslashreplace")
+    unfinished.replace(path)
 
 
 def draw(view: View, path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import logging
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from handful_training.distributed import Team, leave
 from handful_training.errors import InputError
 from handful_training.pipeline.inputs import read_inputs
+from handful_training.pipeline.settle import keep_side
 from handful_training.pipeline.work import work_folder
 from handful_training.pretrain import assist as train_along
 
@@ -27,12 +29,17 @@ def assist(request: "Request", team: Team) -> None:
     if team.local_rank > 0:  # one process of a host packs, the others find the pack
         team.packed()
     inputs = read_inputs(
-        request.images, work_folder(), choice=request.choice, config=request.config.image
+        request.images,
+        work_folder(),
+        choice=request.choice,
+        config=request.config.image,
+        keep_side=partial(keep_side, request.budget, request.device),
     )
     if team.local_rank == 0:
         team.packed()
-    content = team.share(None)
-    if content is not None:
+    shared = team.share(None)
+    if shared is not None:
+        content, config, budget = shared
         if content != inputs.pack.content_digest:
             raise InputError(
                 f"process {team.rank} finds other images in {request.images} than process 0; "
@@ -41,8 +48,8 @@ def assist(request: "Request", team: Team) -> None:
         train_along(
             inputs.pack.images,
             inputs.spec,
-            request.config,
-            request.budget,
+            config,
+            budget,
             seed=request.train_seed,
             device=request.device,
         )

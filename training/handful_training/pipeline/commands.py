@@ -1,4 +1,4 @@
-"""The commands that take a model which exists: head, evaluate, embed, promote, rollback."""
+"""The commands that take a model which exists: head, adapt, evaluate, embed, promote, rollback."""
 
 import logging
 import tempfile
@@ -11,11 +11,17 @@ from handful_training.config import Config
 from handful_training.embedding import embed_parts
 from handful_training.embedding_files import check_output, write_embeddings
 from handful_training.labels.choice import LabelChoice
+from handful_training.pipeline.adapt_plan import bounded
+from handful_training.pipeline.adapt_stage import Order
+from handful_training.pipeline.adaptation import adapt_and_judge
 from handful_training.pipeline.evaluation import predict_given
 from handful_training.pipeline.fetch import fetch
+from handful_training.pipeline.head_stage import Base
 from handful_training.pipeline.inputs import read_inputs
-from handful_training.pipeline.run import BASELINE, finish, run_folder
-from handful_training.pipeline.work import work_folder
+from handful_training.pipeline.networks import find_network, log_network
+from handful_training.pipeline.run import BASELINE, collect_plots, finish, run_folder
+from handful_training.pipeline.work import disk_errors, work_folder
+from handful_training.pretrain import Budget
 from handful_training.progress import progress
 from handful_training.sources.store import shown
 from handful_training.tracking import Tracker, Version, origin
@@ -39,7 +45,7 @@ def head(
         return finish(
             tracker,
             parent,
-            bundle,
+            Base(bundle, tracker.registry.seen(version), tracker.registry.refusal(version)),
             inputs,
             config,
             folder,
@@ -47,6 +53,61 @@ def head(
             seed=choice.seed,
             force=force,
         )
+
+
+@disk_errors()
+def adapt(
+    reference: str,
+    images: str,
+    choice: LabelChoice,
+    config: Config,
+    budget: Budget,
+    *,
+    train_seed: int,
+    device: Device,
+    force: bool,
+) -> dict[str, Any]:
+    """Train the encoder of `reference` on for new labels, and register it with a head of its own.
+
+    Settings that `config` does not name are those of the encoder's training.
+    """
+    work = work_folder()
+    tracker = Tracker.open(work=work)
+    version, bundle = fetch(tracker, reference, work, "cpu")
+    spec, space = bundle.manifest.image, bundle.manifest.space
+    network = find_network(tracker, version, space, work)
+    inputs = read_inputs(images, work, choice=choice, spec=spec)
+    settings = network.settings(config)
+    order = Order(
+        version.name,
+        settings,
+        bounded(budget, len(inputs.pack.images), settings),
+        label_seed=choice.seed,
+        seed=train_seed,
+        device=device,
+        force=force,
+    )
+    frozen = Base(bundle, tracker.registry.seen(version))
+    with tracker.run(version.name, title="adapt", tags=origin()) as parent:
+        parent.params({"encoder": f"{version.name}/{version.version}"})
+        tracker.registry.used(version, parent)
+        folder = run_folder(work, version.name, parent)
+        adaptation = adapt_and_judge(frozen, network.model, inputs, order, work, parent)
+        base = adaptation.base
+        collect_plots(adaptation.plots, folder)
+        log_network(tracker, version.name, base.bundle.manifest.space, work, parent)
+        found = finish(
+            tracker,
+            parent,
+            base,
+            inputs,
+            order.config,
+            folder,
+            name=version.name,
+            seed=choice.seed,
+            force=force,
+        )
+        return adaptation.to_json() | found
 
 
 def evaluate(reference: str, images: str, choice: LabelChoice, *, device: Device) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def export_vae(
     else:
         run.tags({"handful.skipped": "true"})
         skipped = True
-    _tell(found["metrics"], config.model.latent_dim)
+    _tell(found["metrics"], trained.model.latent_dim)
     run.metrics(found["metrics"])
     run.artifacts(plots, folder="plots")
     return ExportedVae(folder, found["metrics"], plots, skipped)

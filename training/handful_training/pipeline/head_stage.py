@@ -1,10 +1,12 @@
 """Fit a head on the embeddings of a bundle's own encoder, and put both into a new bundle."""
 
+import logging
 import shutil
 import time
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +18,64 @@ from handful_training import export
 from handful_training.config import HeadConfig
 from handful_training.embedding import embed_rows
 from handful_training.gate import OutOfFold
-from handful_training.head import calibration, classes, fit, graph, logistic, selection
+from handful_training.graph import prior, solve, spreading
+from handful_training.head import (
+    calibration,
+    choice,
+    classes,
+    conformal,
+    fit,
+    lda,
+    linear,
+    logistic,
+    nearest_mean,
+    nodes,
+    onnx_graph,
+    selection,
+    stacking,
+    student,
+    teacher,
+)
+from handful_training.head.choice import in_words
 from handful_training.head.classes import class_statistics
+from handful_training.head.conformal import fit_conformal
 from handful_training.head.fit import fit_head, head_info
+from handful_training.image_keys import image_keys
 from handful_training.labels.labels import Labels
 from handful_training.packs.pack import Pack
+from handful_training.pipeline import novelty_stage
 from handful_training.pipeline.export_stage import provenance
+from handful_training.pipeline.novelty_stage import open_novelty
+from handful_training.pipeline.pool_stage import open_pool
 from handful_training.pipeline.work import code_digest, open_stage
 from handful_training.tracking import Run
 
+_MODULES = (  # that a head's outcome depends on
+    calibration, choice, classes, conformal, export, fit, lda, linear, logistic, nearest_mean,
+    nodes, onnx_graph, prior, selection, solve, spreading, stacking, student, teacher,
+    *novelty_stage.MODULES,
+)  # fmt: skip
 POOL_IMAGES = 10_000  # enough for a variance
+
+_log = logging.getLogger(__name__)
+
+
+class Base(NamedTuple):
+    """What a head is put on.
+
+    Attributes:
+        bundle: whose encoder it is; a head that it has is replaced.
+        seen: keys of images whose labels the encoder itself was adapted to: no prediction of
+            theirs is honest, so they neither choose nor calibrate the head, nor speak for it at
+            the gate.
+        refusal: why the gate may not promote a version with this encoder; None: it may.
+        before: of the encoder that this one was adapted from, for comparison; None: of none.
+    """
+
+    bundle: Bundle
+    seen: tuple[str, ...] = ()
+    refusal: str | None = None
+    before: Bundle | None = None
 
 
 @dataclass(frozen=True)
@@ -36,10 +86,11 @@ class HeadBundle:
     out_of_fold: OutOfFold | None  # None: a class has one label
     seconds: float
     skipped: bool
+    choice: dict[str, Any]  # which head it is, and what it stood against
 
 
 def add_head(
-    bundle: Bundle,
+    base: Base,
     pack: Pack,
     labels: Labels,
     config: HeadConfig,
@@ -50,7 +101,8 @@ def add_head(
     seed: int,
     force: bool,
 ) -> HeadBundle:
-    """Fit a head for `labels`, rows of `pack`, on the encoder of `bundle`."""
+    """Fit a head for `labels`, rows of `pack`, on the encoder of `base`."""
+    bundle, seen = base.bundle, base.seen
     encoder_digest = bundle.manifest.files[encoder.FILE]
     stage = open_stage(
         work,
@@ -62,7 +114,9 @@ def add_head(
             "config": config.model_dump(mode="json"),
             "seed": seed,
             "name": name,
-            "code": code_digest(calibration, classes, export, fit, graph, logistic, selection),
+            "seen": sorted(seen),
+            "audit": sha256(labels.audit.tobytes()).hexdigest(),
+            "code": code_digest(*_MODULES),
         },
         force=force,
     )
@@ -80,35 +134,60 @@ def add_head(
     if found is not None:
         run.tags({"handful.skipped": "true"})
         run.metrics(found["metrics"])
+        run.params({"head_choice": found["choice"]})
+        _log.info("%s", in_words(found["choice"]))
         stored = OutOfFold.unpack(predictions.read_bytes()) if predictions.exists() else None
-        return HeadBundle(folder, stored, found["seconds"], skipped=True)
+        return HeadBundle(folder, stored, found["seconds"], skipped=True, choice=found["choice"])
 
     start = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted fit
     predictions.unlink(missing_ok=True)
+    pool = open_pool(bundle, pack, work)
     encoding = embed_rows(bundle.encoder, pack.images, labels.index)
+    keys = image_keys(pack.images, labels.index)
+    unseen = ~np.isin(keys, seen)
     fitted = fit_head(
         encoding.embedding,
         labels.target,
         labels.names,
         config,
+        pool=pool,
+        positions=pool.positions(labels.index),
+        judges=unseen if seen else None,
         seed=seed,
     )
-    metrics = {"temperature": fitted.temperature, "C": fitted.C, "labels": float(len(labels))}
+    _log.info("%s", in_words(fitted.choice))
+    run.params({"head_choice": fitted.choice})
+    metrics = {"temperature": fitted.temperature, "labels": float(len(labels))}
+    if fitted.C is not None:
+        metrics["C"] = fitted.C
+    if "student_agreement" in fitted.choice:
+        metrics["student_agreement"] = fitted.choice["student_agreement"]
     if fitted.cv_log_loss is not None:
         metrics["out_of_fold_log_loss"] = fitted.cv_log_loss
-    out_of_fold = None
+    out_of_fold, sets = None, fit_conformal(None, labels.target)
     if fitted.out_of_fold is not None:
-        out_of_fold = OutOfFold(
-            _image_digests(pack, labels), fitted.out_of_fold, labels.target, labels.names
-        )
+        assert fitted.repeats is not None
+        out_of_fold = OutOfFold(keys, fitted.out_of_fold, labels.target, labels.names).without(seen)
         predictions.write_bytes(out_of_fold.pack())
-        right = (fitted.out_of_fold.argmax(1) == labels.target).mean()
-        metrics["out_of_fold_accuracy"] = float(right)
+        sets = fit_conformal(
+            fitted.repeats[:, unseen], labels.target[unseen], audit=labels.audit[unseen]
+        )
+        if len(out_of_fold.keys):
+            right = out_of_fold.probabilities.argmax(1) == out_of_fold.target
+            metrics["out_of_fold_accuracy"] = float(right.mean())
+    novelty = open_novelty(
+        bundle, pack, pool.rows, pool.embedding, work,
+        false_alarm_rate=config.novelty_false_alarm_rate,
+    )  # fmt: skip
+    if novelty.part is not None:
+        fitted = fitted.with_part(novelty.part)
     served = export.ServedHead(
         fitted.onnx,
         labels.names,
-        head_info(fitted, labels.digest),
+        head_info(fitted, labels.digest).model_copy(
+            update={"conformal": sets, "novelty": novelty.info}
+        ),
         class_statistics(
             encoding.mean,
             labels.target,
@@ -127,13 +206,8 @@ def add_head(
     Bundle.save(folder, manifest, files)
     seconds = time.monotonic() - start
     run.metrics(metrics)
-    stage.finish({"metrics": metrics, "seconds": seconds})
-    return HeadBundle(folder, out_of_fold, seconds, skipped=False)
-
-
-def _image_digests(pack: Pack, labels: Labels) -> tuple[str, ...]:
-    """Return what names each labelled image across runs and file names: its pixels."""
-    return tuple(sha256(pack.images[row].tobytes()).hexdigest() for row in labels.index.tolist())
+    stage.finish({"metrics": metrics, "seconds": seconds, "choice": fitted.choice})
+    return HeadBundle(folder, out_of_fold, seconds, skipped=False, choice=fitted.choice)
 
 
 def _pool_variance(

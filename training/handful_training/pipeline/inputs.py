@@ -1,6 +1,7 @@
 """From what the user named to packed pixels and labelled rows."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from handful_training.config import ImageConfig
 from handful_training.labels.choice import LabelChoice
 from handful_training.labels.labels import Labels, read_labels
 from handful_training.packs.pack import MIN_IMAGES, Pack, pack_source
-from handful_training.sources.image_spec import derive_spec
+from handful_training.sources.image_spec import MAX_SIDE, derive_spec
 from handful_training.sources.source import open_source
 from handful_training.sources.store import shown
 
@@ -28,6 +29,7 @@ class Inputs:
     pack: Pack
     labels: Labels | None  # rows of the pack that the head may see
     unused: Labels | None  # labelled rows that `--labels-per-class` left over: an honest test
+    source: str = ""  # what IMAGES named, without credentials
 
 
 def read_inputs(
@@ -36,6 +38,7 @@ def read_inputs(
     *,
     choice: LabelChoice | None = None,
     config: ImageConfig | None = None,
+    keep_side: Callable[[int], int] | None = None,
     spec: ImageSpec | None = None,
     minimum: int = MIN_IMAGES,
     min_classes: int = 2,
@@ -47,6 +50,7 @@ def read_inputs(
         work: where the pack goes.
         choice: which labels.
         config: the size to bring images to, where `spec` does not say it.
+        keep_side: of the number of images: the longer side up to which they keep their size.
         spec: the size that an encoder already has.
         minimum: fewest readable images; by default what a training needs.
         min_classes: fewest classes among the labels.
@@ -68,6 +72,7 @@ def read_inputs(
             width=config.width,
             channels=config.channels,
             max_side=config.max_side,
+            keep_side=keep_side(len(source)) if keep_side else MAX_SIDE,
             window=config.window,
         )
     pack = pack_source(source, spec, work, minimum=minimum)
@@ -79,7 +84,7 @@ def read_inputs(
             unused = _rest(everything, labels)
         for note in labels.notes:
             _log.warning("%s", note)
-    return Inputs(spec, pack, labels, unused)
+    return Inputs(spec, pack, labels, unused, shown(images))
 
 
 def _rest(everything: Labels, taken: Labels) -> Labels | None:
@@ -92,4 +97,5 @@ def _rest(everything: Labels, taken: Labels) -> Labels | None:
         everything.index[left],
         everything.target[left],
         tuple(everything.keys[i] for i in left.tolist()),
+        chosen_by=tuple(everything.chosen_by[i] for i in left.tolist() if everything.chosen_by),
     )

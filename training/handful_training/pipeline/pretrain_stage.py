@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from handful_bundle.manifest import ImageSpec
 from handful_bundle.session import Device
@@ -21,6 +23,7 @@ from handful_training import (
     model,
     neighbours,
     objective,
+    presets,
     pretrain,
     schedule,
 )
@@ -31,11 +34,13 @@ from handful_training.errors import TrainingError
 from handful_training.meter import Epoch
 from handful_training.model import Vae
 from handful_training.packs.pack import Pack
-from handful_training.pipeline.work import Stage, code_digest, open_stage
+from handful_training.pipeline.work import DONE, Stage, code_digest, open_stage
 from handful_training.plots import learning_curves
 from handful_training.pretrain import CHECKPOINT, Budget, Watcher
 from handful_training.progress import Progress, progress
+from handful_training.sizing import WANTED_EPOCHS
 from handful_training.tracking import Run
+from handful_training.views_sheet import draw_views
 
 _CODE = (
     augment,
@@ -49,9 +54,11 @@ _CODE = (
     model,
     neighbours,
     objective,
+    presets,
     pretrain,
     schedule,
 )
+VIEWS = "views.png"
 
 _log = logging.getLogger(__name__)
 
@@ -81,23 +88,8 @@ def train_vae(
     force: bool,
 ) -> TrainedVae:
     """Train, telling `run` of every epoch."""
-    settings = config.model_dump(
-        mode="json", include={"model", "objective", "augment", "optimiser"}
-    )
-    stage = open_stage(
-        work,
-        "encoders",
-        {
-            "pixels": pack.content_digest,
-            "spec": spec.model_dump(),
-            "config": settings,
-            "budget": asdict(budget),
-            "seed": seed,
-            "device": device,
-            "code": code_digest(*_CODE),
-        },
-        force=force,
-    )
+    settings = _settings(config)
+    stage = _open(pack, spec, config, budget, work, seed=seed, device=device, force=force)
     run.params({**settings, "seed": seed, "device": device, "budget": asdict(budget)})
     run.tags(
         {
@@ -108,13 +100,28 @@ def train_vae(
     )
     trained = _found(stage, config, run)
     # The other processes train along, or go home.
-    current_team().share(None if trained else pack.content_digest)
+    current_team().share(None if trained else (pack.content_digest, config, budget))
     if trained is None:
         if force:
             (stage.folder / CHECKPOINT).unlink(missing_ok=True)
         trained = _train(pack, spec, config, budget, stage, run, seed=seed, device=device)
     leave()
     return trained
+
+
+def is_trained(
+    pack: Pack,
+    spec: ImageSpec,
+    config: Config,
+    budget: Budget,
+    work: Path,
+    *,
+    seed: int,
+    device: Device,
+) -> bool:
+    """Whether `train_vae` would find it all done."""
+    stage = _open(pack, spec, config, budget, work, seed=seed, device=device, force=False)
+    return (stage.folder / DONE).exists()
 
 
 def load_vae(checkpoint: Path, config: Config) -> Vae:
@@ -134,6 +141,37 @@ def load_vae(checkpoint: Path, config: Config) -> Vae:
         }
     )
     return network.eval()
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", include={"model", "objective", "augment", "optimiser"})
+
+
+def _open(
+    pack: Pack,
+    spec: ImageSpec,
+    config: Config,
+    budget: Budget,
+    work: Path,
+    *,
+    seed: int,
+    device: Device,
+    force: bool,
+) -> Stage:
+    return open_stage(
+        work,
+        "encoders",
+        {
+            "pixels": pack.content_digest,
+            "spec": spec.model_dump(),
+            "config": _settings(config),
+            "budget": asdict(budget),
+            "seed": seed,
+            "device": device,
+            "code": code_digest(*_CODE),
+        },
+        force=force,
+    )
 
 
 def _found(stage: Stage, config: Config, run: Run) -> TrainedVae | None:
@@ -171,7 +209,7 @@ def _train(
         (budget.epochs, "epoch") if budget.seconds is None else (round(budget.seconds), "second")
     )
     with run.system_metrics(), progress(total, desc="Pretraining", unit=unit) as bar:
-        teller = _Teller(bar, total or 0, run)
+        teller = _Teller(bar, total or 0, run, pack, config, stage.folder / "plots")
         trained = pretrain.pretrain(
             pack.images,
             spec,
@@ -204,9 +242,30 @@ def _train(
 class _Teller(Watcher):
     """Shows a training in the bar and logs its epochs to `run`."""
 
-    def __init__(self, bar: Progress[None], total: int, run: Run) -> None:
+    def __init__(
+        self, bar: Progress[None], total: int, run: Run, pack: Pack, config: Config, plots: Path
+    ) -> None:
         self._bar, self._total, self._run = bar, total, run
+        self._pack, self._config, self._plots = pack, config, plots
         self._shown = 0
+
+    def begun(self, rows: NDArray[np.int64], neighbours: NDArray[np.int32] | None) -> None:
+        if self._config.objective.invariance_weight == 0:
+            return
+        self._plots.mkdir(exist_ok=True)
+        path = self._plots / VIEWS
+        draw_views(self._pack.images, rows, self._config.augment, path, neighbours=neighbours)
+        self._run.artifacts(path, folder="plots")
+        _log.info("what invariance is taught is drawn in %s", path)
+
+    def pace(self, epochs: float) -> None:
+        if epochs < WANTED_EPOCHS:
+            _log.warning(
+                "the budget shows each image only about %.2g times; raise --time-budget, use a "
+                "GPU, or set image.height and image.width to fewer pixels than %dx%d",
+                epochs,
+                *self._pack.images.shape[1:3],
+            )
 
     def resumed(self, history: list[Epoch], share: float) -> None:
         _log.info(

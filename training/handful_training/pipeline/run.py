@@ -5,7 +5,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,25 @@ from handful_training.config import Config
 from handful_training.distributed import join
 from handful_training.gate import OutOfFold
 from handful_training.labels.choice import LabelChoice
+from handful_training.pipeline.adapt_plan import Adapt, plan_for
+from handful_training.pipeline.adapt_stage import Order
+from handful_training.pipeline.adaptation import adapt_and_judge
 from handful_training.pipeline.assist import assist
+from handful_training.pipeline.curve_stage import draw_curve
 from handful_training.pipeline.drawings import draw_map
 from handful_training.pipeline.evaluation import Evaluation, predict_unseen
 from handful_training.pipeline.export_stage import ExportedVae, export_vae
-from handful_training.pipeline.head_stage import add_head
+from handful_training.pipeline.findings import find, keep
+from handful_training.pipeline.head_stage import Base, add_head
 from handful_training.pipeline.inputs import Inputs, read_inputs
+from handful_training.pipeline.networks import keep_network, log_network
 from handful_training.pipeline.pretrain_stage import TrainedVae, train_vae
+from handful_training.pipeline.settle import keep_side, settle
 from handful_training.pipeline.work import disk_errors, work_folder
 from handful_training.pretrain import Budget
+from handful_training.report.verdict import verdict
 from handful_training.sources.store import shown
-from handful_training.tracking import Run, Tracker, origin
+from handful_training.tracking import Run, Tracker, Version, origin
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +54,7 @@ class Request:
     train_seed: int
     device: Device
     force: bool
+    adapt: Adapt = "no"
 
 
 @disk_errors()
@@ -58,12 +68,20 @@ def run(request: Request) -> dict[str, Any] | None:
     if team.rank > 0:
         assist(request, team)
         return None
-    inputs = read_inputs(request.images, work, choice=request.choice, config=request.config.image)
+    inputs = read_inputs(
+        request.images,
+        work,
+        choice=request.choice,
+        config=request.config.image,
+        keep_side=partial(keep_side, request.budget, request.device),
+    )
     team.packed()
+    request = _settled(request, inputs)
+    plan = plan_for(request, inputs, work)
     tracker = Tracker.open(work=work)
     with _record(tracker, request, inputs, "run") as parent:
         folder = run_folder(work, request.name, parent)
-        trained, exported = _encoder(request, inputs, work, parent)
+        trained, exported = _encoder(replace(request, budget=plan.pretrain), inputs, work, parent)
         collect_plots(trained.folder / "plots", folder)
         collect_plots(exported.plots, folder)
         result: dict[str, Any] = {
@@ -73,16 +91,36 @@ def run(request: Request) -> dict[str, Any] | None:
             "pretrain_seconds": trained.seconds,
         }
         bundle = Bundle.load(exported.bundle, device="cpu")
-        draw_map(bundle.encoder, inputs.pack, inputs.labels, folder / "embedding_map.png")
+        keep_network(work, bundle.manifest.space, trained.model, request.config)
+        seed = request.choice.seed if request.choice else 0
+        result |= {"adapted": False, "adapt_reason": plan.reason}
+        base = Base(bundle)
+        if plan.adapt is not None:
+            order = Order(
+                request.name,
+                request.config,
+                plan.adapt,
+                label_seed=seed,
+                seed=request.train_seed,
+                device=request.device,
+                force=request.force,
+            )
+            adaptation = adapt_and_judge(base, trained.model, inputs, order, work, parent)
+            result |= adaptation.to_json()
+            if adaptation.decision.promoted:
+                base = adaptation.base
+                collect_plots(adaptation.plots, folder)
+        log_network(tracker, request.name, base.bundle.manifest.space, work, parent)
+        draw_map(base.bundle.encoder, inputs.pack, inputs.labels, folder / "embedding_map.png")
         result |= finish(
             tracker,
             parent,
-            bundle,
+            base,
             inputs,
             request.config,
             folder,
             name=request.name,
-            seed=request.choice.seed if request.choice else 0,
+            seed=seed,
             force=request.force,
         )
     return result
@@ -95,8 +133,14 @@ def pretrain(request: Request) -> dict[str, Any] | None:
     if team.rank > 0:
         assist(request, team)
         return None
-    inputs = read_inputs(request.images, work, config=request.config.image)
+    inputs = read_inputs(
+        request.images,
+        work,
+        config=request.config.image,
+        keep_side=partial(keep_side, request.budget, request.device),
+    )
     team.packed()
+    request = _settled(request, inputs)
     tracker = Tracker.open(work=work)
     with (
         _record(tracker, request, inputs, "pretrain") as parent,
@@ -117,7 +161,7 @@ def pretrain(request: Request) -> dict[str, Any] | None:
 def finish(
     tracker: Tracker,
     parent: Run,
-    bundle: Bundle,
+    base: Base,
     inputs: Inputs,
     config: Config,
     folder: Path,
@@ -128,12 +172,12 @@ def finish(
 ) -> dict[str, Any]:
     """Fit a head where there are labels, evaluate, register, and ask the gate."""
     out_of_fold: OutOfFold | None = None
-    root, result = bundle.root, dict[str, Any]()
+    root, result, bundle, work = base.bundle.root, dict[str, Any](), base.bundle, work_folder()
     if inputs.labels is not None:
-        labels, work = inputs.labels, work_folder()
+        labels = inputs.labels
         with parent.child("head") as child:
             fitted = add_head(
-                bundle,
+                base,
                 inputs.pack,
                 labels,
                 config.head,
@@ -144,9 +188,10 @@ def finish(
                 force=force,
             )
         root, out_of_fold = fitted.bundle, fitted.out_of_fold
+        bundle = Bundle.load(root, device="cpu", reuse=base.bundle)
         with parent.child("evaluate") as child:
             evaluation = _evaluate(
-                Bundle.load(root, device="cpu", reuse=bundle),
+                bundle,
                 inputs,
                 out_of_fold,
                 config,
@@ -164,10 +209,36 @@ def finish(
         }
         if evaluation is not None:
             result |= evaluation.to_json()
+        with parent.child("curve") as child:
+            curve = draw_curve(
+                bundle,
+                inputs,
+                fitted.choice,
+                config.head.class_prior,
+                folder,
+                work,
+                child,
+                adapted=bool(base.seen),
+                seed=seed,
+            )
+        result["next_labels"] = {"sentence": curve["sentence"], **(curve["forecast"] or {})}
+    findings, pictures = find(
+        bundle,
+        inputs,
+        out_of_fold,
+        folder,
+        work,
+        config=config.head,
+        frozen=base.before,
+        seconds=result.get("head_seconds", 0.0),
+        seed=seed,
+    )
     parent.artifacts(folder, folder="plots")
     version = tracker.registry.find(name, root)  # the same bundle is not registered twice
     if version is None:
         version = tracker.registry.register(name, root, parent, out_of_fold=out_of_fold)
+    if base.refusal is not None:
+        tracker.registry.refuse(Version(name, version), base.refusal)
     decision = tracker.registry.consider(name, version)
     _log.info(
         "%s version %s %s: %s",
@@ -176,6 +247,7 @@ def finish(
         "is champion" if decision.promoted else "is not promoted",
         decision.reason,
     )
+    report = keep(parent, Version(name, version), bundle, findings, pictures, folder)
     return {
         "name": name,
         "version": version,
@@ -184,6 +256,8 @@ def finish(
         "reason": decision.reason,
         "bundle": str(root),
         "folder": str(folder),
+        "report": str(report),
+        "verdict": verdict(findings).sentence,
         **result,
     }
 
@@ -222,6 +296,11 @@ def _note_images(run: Run, request: Request, inputs: Inputs) -> None:
             "image": inputs.spec.model_dump(mode="json"),
         },
     )
+
+
+def _settled(request: Request, inputs: Inputs) -> Request:
+    config, budget = settle(request.config, request.budget, inputs.pack, request.device)
+    return replace(request, config=config, budget=budget)
 
 
 def _encoder(

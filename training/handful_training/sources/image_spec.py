@@ -54,6 +54,7 @@ def derive_spec(
     width: int | None = None,
     channels: Literal[1, 3] | None = None,
     max_side: int = 64,
+    keep_side: int = MAX_SIDE,
     window: Window | None = None,
 ) -> ImageSpec:
     """Return the pixels to train on; log why these. What is given explicitly wins.
@@ -66,6 +67,8 @@ def derive_spec(
         width: 16 to 256. If only one side is given, the other follows from the images' aspect.
         channels: 1 (grey) or 3 (colour).
         max_side: the longer side where images have different sizes, and nothing else is given.
+        keep_side: the longer side up to which images of one size keep it; larger ones become
+            this large.
         window: 16-bit values that become 0 and 255.
 
     Raises:
@@ -78,6 +81,7 @@ def derive_spec(
         width=width,
         channels=channels,
         max_side=max_side,
+        keep_side=keep_side,
         window=window,
     )
     logger.info("%dx%dx%d pixels: %s", *spec.shape, reason)
@@ -92,6 +96,7 @@ def choose_spec(
     width: int | None,
     channels: Literal[1, 3] | None,
     max_side: int,
+    keep_side: int = MAX_SIDE,
     window: Window | None = None,
 ) -> tuple[ImageSpec, str]:
     """Return what `derive_spec` returns, and the reason in words for the user."""
@@ -108,7 +113,7 @@ def choose_spec(
     if height is not None or width is not None:
         (height, width), reason = _given(sample, height, width), "size as set"
     else:
-        (height, width), reason = _size(sample, max_side)
+        (height, width), reason = _size(sample, max_side, keep_side)
     if channels is None:
         channels = 1 if grey else 3
         reason += ", all grey" if grey else ", colour"
@@ -167,13 +172,15 @@ def _given(sample: _Sample, height: int | None, width: int | None) -> tuple[int,
     return _clip(round(width / aspect), MAX_SIDE), width
 
 
-def _size(sample: _Sample, max_side: int) -> tuple[tuple[int, int], str]:
+def _size(sample: _Sample, max_side: int, keep_side: int) -> tuple[tuple[int, int], str]:
     sizes = {shape[:2] for shape in sample.shapes}
     looked = f"of {len(sample.shapes)} images looked at"
     if len(sizes) == 1:
         ((height, width),) = sizes
-        if MIN_SIDE <= min(height, width) <= max(height, width) <= MAX_SIDE:
+        if MIN_SIDE <= min(height, width) <= max(height, width) <= keep_side:
             return (height, width), f"the size {looked}"
+        if MIN_SIDE <= min(height, width) <= max(height, width) <= MAX_SIDE:
+            max_side = max(max_side, keep_side)
     sides = sample.side(0), sample.side(1)
     kind = "at their aspect"
     if not sample.one_aspect():

@@ -28,6 +28,19 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def read_header(path: Path) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises:
+        InputError: unreadable.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            return [cell.strip() for cell in next(csv.reader(file), [])]
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
 def table_rows(
     file: IO[bytes], name: str, columns: Sequence[str]
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -54,9 +67,22 @@ def table_rows(
             raise InputError(f"{name}, line {reader.line_num}: {error}") from error
 
 
-def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a CSV file in which no cell can act as a formula."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+def write_table(
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    errors: str = "backslashreplace",
+) -> None:
+    """Write a CSV file in which no cell can act as a formula.
+
+    Args:
+        path: where.
+        header: names of the columns.
+        rows: their cells.
+        errors: what becomes of names that are not UTF-8; "surrogateescape" writes their bytes.
+    """
+    with path.open("w", encoding="utf-8", errors=errors, newline="") as file:
         writer = csv.writer(file)  # RFC 4180: CRLF, else a lone CR in a cell is left unquoted
         writer.writerow(header)
         for row in rows:
@@ -66,6 +92,11 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
 def neutralise(cell: str) -> str:
     """Return `cell` with an apostrophe before what a spreadsheet would run."""
     return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def restore(cell: str) -> str:
+    """Return what `neutralise` was given."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell
 
 
 def _places(name: str, header: list[str], columns: Sequence[str]) -> list[int]:

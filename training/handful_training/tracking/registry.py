@@ -24,6 +24,7 @@ from handful_training.tracking.runs import Run
 from handful_training.tracking.store import Store, redacted
 
 READY = "READY"
+REFUSED_TAG = "handful.refused"  # why a version may not be promoted by the gate
 LOGGED = f"{names.PREFIX}m-"  # how the source of a version names the logged model
 
 
@@ -65,7 +66,7 @@ class Registry:
         manifest = Bundle.load(bundle_dir, device="cpu").manifest
         digest = lineage.manifest_digest(bundle_dir)
         run.flush()
-        encoder_run = self._encoder_run(name, manifest.space) or run.id
+        encoder_run = self.encoder_run(name, manifest.space) or run.id
         tags = lineage.version_tags(manifest, digest, run.id, encoder_run)
         about = lineage.describe(manifest, run.id, encoder_run)
         logged = models.log_bundle(self._store, run.experiment, run.id, bundle_dir, out_of_fold)
@@ -209,8 +210,42 @@ class Registry:
                     raise
         return final
 
-    def fetch_run_file(self, version: Version, path: str, into: Path) -> Path | None:
+    def seen(self, version: Version) -> tuple[str, ...]:
+        """Return the keys of the labelled images that the version's encoder was adapted to.
+
+        Raises:
+            TrainingError: MLflow failed.
+        """
+        known = models.fetch_out_of_fold(self._store, self._place(version))
+        return () if known is None else known.seen
+
+    def refuse(self, version: Version, reason: str) -> None:
+        """Have the gate refuse `version` from now on; `promote` can still force it.
+
+        Raises:
+            TrainingError: MLflow failed.
+        """
+        with self._store.errors():
+            self._store.client.set_model_version_tag(*version, REFUSED_TAG, reason)
+
+    def refusal(self, version: Version) -> str | None:
+        """Return why `version` was refused; None if it was not, or is the champion all the same.
+
+        Raises:
+            TrainingError: MLflow failed.
+        """
+        with self._store.errors():
+            tags = self._store.client.get_model_version(*version).tags
+        if REFUSED_TAG not in tags or self._aliases.get(version.name, CHAMPION) == version.version:
+            return None
+        return str(tags[REFUSED_TAG])
+
+    def fetch_run_file(
+        self, version: Version, path: str, into: Path, *, of_encoder: bool = False
+    ) -> Path | None:
         """Download the file `path` of the run that made the version; None where there is none.
+
+        With `of_encoder`, of the run that brought its encoder into the model.
 
         Raises:
             InputError: there is no such version.
@@ -218,7 +253,9 @@ class Registry:
         """
         wanted = self.resolve(f"{version.name}/{version.version}")
         with self._store.errors():
-            run_id = self._store.client.get_model_version(*wanted).run_id
+            made = self._store.client.get_model_version(*wanted)
+            run_id = made.tags.get(lineage.ENCODER_RUN_TAG) if of_encoder else None
+            run_id = run_id or made.run_id
             listed = self._store.client.list_artifacts(run_id, posixpath.dirname(path) or None)
             if path not in {item.path for item in listed}:
                 return None
@@ -233,6 +270,13 @@ class Registry:
                 decided=True,
                 reason=f"{what} was rolled back; `handful-train promote {name} {version}` "
                 "makes it champion all the same",
+            )
+        elif (why := self.refusal(Version(name, version))) is not None:
+            decision = GateDecision(
+                promoted=False,
+                decided=True,
+                reason=f"{why}; `handful-train promote {name} {version}` makes it champion all the "
+                "same",
             )
         else:
             decision = decide(
@@ -273,8 +317,12 @@ class Registry:
         with self._store.errors():
             return str(self._store.client.get_model_version_download_uri(*version))
 
-    def _encoder_run(self, name: str, space: str) -> str | None:
-        """Return the run that brought the encoder of `space` into the model, if one did."""
+    def encoder_run(self, name: str, space: str) -> str | None:
+        """Return the run that brought the encoder of `space` into the model, if one did.
+
+        Raises:
+            TrainingError: MLflow failed.
+        """
         with self._store.errors():
             found = self._store.client.search_model_versions(
                 f"name = '{name}' and tag.`{lineage.SPACE_TAG}` = '{space}'",

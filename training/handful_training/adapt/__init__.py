@@ -1,0 +1,1 @@
+"""Train the encoder on for the classes of a few labels: rounds of graph and network."""

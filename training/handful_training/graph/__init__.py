@@ -1,0 +1,1 @@
+"""Labels spread over the unlabelled pool: neighbours, their graph, what it says of each node."""

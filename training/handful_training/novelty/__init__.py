@@ -1,0 +1,1 @@
+"""How unlike the unlabelled pool an image is, told from its embedding alone."""

@@ -1,0 +1,185 @@
+"""Adapt a network to labels, or find that exactly this has been done already."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from handful_bundle.session import Device
+from handful_training import (
+    augment,
+    binarise,
+    draws,
+    learner,
+    loss,
+    model,
+    objective,
+    presets,
+    schedule,
+    whitening,
+)
+from handful_training.adapt import (
+    batches,
+    graph_labels,
+    hold_out,
+    pseudo_labels,
+    rounds,
+    strong,
+    student,
+)
+from handful_training.adapt.rounds import Kept, Labelled, Round
+from handful_training.checkpoint import load_checkpoint
+from handful_training.config import Config
+from handful_training.errors import TrainingError
+from handful_training.graph import knn, pool_graph, prior, solve, spreading
+from handful_training.image_keys import image_keys
+from handful_training.labels.labels import Labels
+from handful_training.model import Vae
+from handful_training.packs.pack import Pack
+from handful_training.pipeline.pretrain_stage import TrainedVae
+from handful_training.pipeline.work import code_digest, open_stage
+from handful_training.pretrain import CHECKPOINT, Budget
+from handful_training.progress import Progress, progress
+from handful_training.tracking import Run
+
+_CODE = (
+    augment, batches, binarise, draws, graph_labels, hold_out, knn, learner, loss, model, objective,
+    pool_graph, presets, prior, pseudo_labels, rounds, schedule, solve, spreading, strong, student,
+    whitening,
+)  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """How to adapt."""
+
+    name: str  # of the model
+    config: Config
+    budget: Budget
+    label_seed: int  # draws the labels that are held out, and the folds of heads
+    seed: int  # of the training
+    device: Device
+    force: bool  # also where it has been done
+
+
+@dataclass(frozen=True)
+class AdaptedVae:
+    """An adapted network, and which labels it was adapted to."""
+
+    trained: TrainedVae  # as a pretrained one, so that it is exported the same way
+    seen: tuple[str, ...]  # keys of the labelled images that took part
+    held_out: int  # labelled images that did not: they judge
+
+
+def adapt_vae(
+    start: Vae, space: str, pack: Pack, labels: Labels, order: Order, work: Path, run: Run
+) -> AdaptedVae:
+    """Adapt `start`, the network of the encoder of `space`, telling `run` of every round."""
+    config, budget = order.config, order.budget
+    settings = config.model_dump(
+        mode="json", include={"model", "objective", "augment", "optimiser", "adapt"}
+    )
+    depends_on = {
+        "space": space,
+        "pixels": pack.content_digest,
+        "labels": labels.digest,
+        "label_seed": order.label_seed,
+        "config": settings,
+        "budget": asdict(budget),
+        "seed": order.seed,
+        "device": order.device,
+        "code": code_digest(*_CODE),
+    }
+    stage = open_stage(work, "adaptations", depends_on, force=order.force)
+    run.params({**settings, "seed": order.seed, "device": order.device, "budget": asdict(budget)})
+    run.tags({"handful.stage": stage.key, "handful.from_space": space})
+    held_out = hold_out.hold_out(labels.target, config.adapt.held_out, seed=order.label_seed)
+    rows, target = labels.index[~held_out], labels.target[~held_out]
+    checkpoint = stage.folder / CHECKPOINT
+    found = stage.result()
+    network = None if found is None else _load(checkpoint, start)
+    if found is not None and network is None:  # damaged since
+        stage.forget()
+        found = stage.result()
+    if found is None:
+        if order.force:
+            checkpoint.unlink(missing_ok=True)
+        total, unit = _length(budget)
+        with run.system_metrics(), progress(total, desc="Adapting", unit=unit) as bar:
+            adapted = rounds.adapt(
+                pack.images,
+                Labelled(rows, target),
+                start,
+                config,
+                budget,
+                kept=Kept(stage.folder, {"space": space}),
+                seed=order.seed,
+                device=order.device,
+                watcher=_Teller(bar, total, run),
+            )
+        network = adapted.model
+        found = {"seconds": adapted.seconds, "history": [asdict(row) for row in adapted.history]}
+        stage.finish(found)
+        skipped = False
+    else:
+        run.tags({"handful.skipped": "true"})
+        for row in found["history"]:
+            _log_round(run, Round(**row))
+        skipped = True
+    assert network is not None
+    trained = TrainedVae(
+        network, checkpoint, [], found["seconds"], skipped=skipped, folder=stage.folder
+    )
+    return AdaptedVae(trained, image_keys(pack.images, rows), int(np.count_nonzero(held_out)))
+
+
+def _load(checkpoint: Path, like: Vae) -> Vae | None:
+    """Return the teacher of a checkpoint, on the CPU, in evaluation mode; None if damaged."""
+    try:
+        state = load_checkpoint(checkpoint)
+    except TrainingError:  # the adaptation looks at it again, and says so
+        return None
+    return student.teacher_of(state, like)
+
+
+def _length(budget: Budget) -> tuple[int, str]:
+    if budget.seconds is not None:
+        return round(budget.seconds), "second"
+    assert budget.epochs is not None
+    return budget.epochs, "epoch"
+
+
+class _Teller(rounds.Watcher):
+    """Shows an adaptation in the bar and logs its rounds to `run`."""
+
+    def __init__(self, bar: Progress[None], total: int, run: Run) -> None:
+        self._bar, self._total, self._run = bar, total, run
+        self._shown = 0
+
+    def resumed(self, history: list[Round], share: float) -> None:
+        _log.info(
+            "resuming in round %d; %.0f%% is done already", len(history) + 1, 100 * min(1.0, share)
+        )
+        self._run.note({"handful.resumed": f"in round {len(history) + 1}"})
+        for row in history:
+            _log_round(self._run, row)
+        self._shown = int(min(1.0, share) * self._total)
+        self._bar.skip(self._shown)
+
+    def round(self, row: Round) -> None:
+        self._bar.note(f"round {row.round}: -ELBO {row.neg_elbo:.1f} nats, loss {row.loss:.3f}")
+        _log_round(self._run, row)
+
+    def progress(self, share: float) -> None:
+        done = int(min(1.0, share) * self._total)
+        self._bar.update(done - self._shown)
+        self._shown = done
+
+
+def _log_round(run: Run, row: Round) -> None:
+    values = asdict(row)
+    step = values.pop("step")
+    run.metrics(values, step=step)

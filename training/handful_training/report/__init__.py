@@ -1,0 +1,1 @@
+"""The page that says whether the VAE is worth it on the user's own images, and why."""
