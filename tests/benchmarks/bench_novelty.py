@@ -80,10 +80,11 @@ def measure(train: str, test: str, others: dict[str, str], budget: str) -> None:
         unit = normalised(found.astype(np.float64))
         lost, kl = _elbo(bundle, images)
         return {
-            "**served**: the largest of the next three": fitted.detector.surprise(found),
+            "**served**: the most surprising of the next three": fitted.detector.surprise(found),
             "distance, L2-normalised": said[:, 0],
             "distance": said[:, 1],
-            "distortion from the embedding, either way": np.abs(said[:, 2]),
+            # Left out of what is served where the embedding does not tell it.
+            "distortion from the embedding, either way": np.abs(said[:, 2:3]).sum(axis=1),
             "served, where there is no decoder": plain.detector.surprise(found),
             f"nearest of {len(references):,} references": -(unit @ references.T).max(axis=1),
             "distortion by the decoder": lost,

@@ -35,11 +35,13 @@ def bare(images: np.ndarray, spec: ImageSpec, config: Config) -> float:
     data = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous()
     size = config.optimiser.batch_size or default_batch_size(len(data))
     order = torch.randperm(len(data))
-    steps = len(data) // size
+    steps, every = len(data) // size, config.objective.elbo_every
     start = time.monotonic()
     for step in range(steps):
         target = data[order[step * size : (step + 1) * size]].float() / 255
-        output = model(target, (augment(target), augment(target)))
+        views = augment(target), augment(target)
+        target = target[step % every :: every]
+        output = model(target, views)
         loss, _ = training_loss(target, output, model.likelihood, config.objective, step / steps)
         optimiser.zero_grad()
         loss.backward()

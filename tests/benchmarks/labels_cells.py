@@ -271,7 +271,7 @@ class Bench:
                 Labelled(known.rows[~left_out], known.target[~left_out]),
                 start,
                 config,
-                Budget(seconds=self.adapt_seconds),
+                Budget(None, self.adapt_seconds),
                 kept=Kept(stage.folder, {"start": identity["start"]}),
                 seed=int(identity["draw"]),
                 device=self.device,  # type: ignore[arg-type]

@@ -136,9 +136,9 @@ def _fill(folder, per_class):
 
 def _command(root):
     return [
-        sys.executable, HERE / "bench_labels.py", "--smoke", "--sets", "cifar", "--rows", "cifar-4",
+        sys.executable, HERE / "bench_labels.py", "--smoke", "--sets", "cifar", "--rows", "cifar-4,cifar-25",
         "--cifar-train", root / "train", "--cifar-test", root / "test", "--draws", "2",
-        "--adapt-draws", "0", "--pretrain", "2s", "--adapt", "2s", "--device", "cpu",
+        "--adapt-draws", "1", "--pretrain", "2s", "--adapt", "2s", "--device", "cpu",
         "--out", root / "out",
     ]  # fmt: skip
 
@@ -183,5 +183,6 @@ def test_the_bench_goes_on_where_it_was_killed(tmp_path):
     lines = list(csv.DictReader(tables[0].splitlines()))
     assert {line["recipe"] for line in lines} == {"", "default", "plain", "no-elbo"}
     assert {line["draw"] for line in lines} == {"0", "1"}
-    assert {int(line["labels"]) for line in lines} == {12}
+    assert {int(line["labels"]) for line in lines} == {12, 75}
+    assert {"adapted_served", "random_served", "vae_served"} <= {line["rung"] for line in lines}
     assert (tmp_path / "out" / "labels-cifar.png").exists()

@@ -66,7 +66,7 @@ def test_the_page_shows_what_the_numbers_say(reported):
 
 def test_it_is_an_artifact_of_the_run(place, trained):
     """The run in MLflow holds the page, its numbers and its pictures."""
-    (page,) = place.root.glob(f"mlartifacts/*/{trained['run_id']}/artifacts/report/report.html")
+    (page,) = place.root.glob(f"mlartifacts/**/{trained['run_id']}/artifacts/report/report.html")
     assert page.read_text(encoding="utf-8") == Path(trained["report"]).read_text(encoding="utf-8")
     assert {path.name for path in page.parent.iterdir()} == {
         "report.html", "findings.json", "pictures.npz",

@@ -127,20 +127,19 @@ class Gather:
     number of processes, because gradients of weights are averaged over them.
     """
 
-    def __init__(self, team: Team, part: Part) -> None:
+    def __init__(self, team: Team) -> None:
         self._team = team
-        self._part = part
 
-    def __call__(self, *rows: Tensor) -> tuple[Tensor, ...]:
-        """Return each of `rows` [b, ...] for the whole batch, [B, ...], by one exchange."""
+    def __call__(self, part: Part, *rows: Tensor) -> tuple[Tensor, ...]:
+        """Return each of `rows` [b, ...], which are `part`, for the whole, [B, ...], at once."""
         if self._team.size == 1:
             return rows
-        flat = torch.cat([part.flatten(1) if part.ndim > 1 else part[:, None] for part in rows], 1)
-        widths = [part[0].numel() for part in rows]
-        whole = _GatherRows.apply(flat, self._part, self._team.size)  # type: ignore[no-untyped-call]  # torch's
+        flat = torch.cat([own.flatten(1) if own.ndim > 1 else own[:, None] for own in rows], 1)
+        widths = [own.shape[1:].numel() for own in rows]  # a process may have none
+        whole = _GatherRows.apply(flat, part, self._team.size)  # type: ignore[no-untyped-call]  # torch's
         return tuple(
-            columns.reshape(len(whole), *part.shape[1:])
-            for columns, part in zip(whole.split(widths, 1), rows, strict=True)
+            columns.reshape(len(whole), *own.shape[1:])
+            for columns, own in zip(whole.split(widths, 1), rows, strict=True)
         )
 
 

@@ -31,6 +31,15 @@ class Part(NamedTuple):
         """Where this part is in the batch."""
         return slice(self.start, self.stop)
 
+    def every(self, n: int, offset: int) -> tuple[slice, "Part"]:
+        """Return which of this part's rows are among every `n`-th of the batch, from `offset` on.
+
+        Returns:
+            Where they are in this part, and which part they are of all that are chosen.
+        """
+        start, stop, whole = (-(-(end - offset) // n) for end in self)
+        return slice(start * n + offset - self.start, None, n), Part(start, stop, whole)
+
 
 class Draws:
     """The random numbers of one training."""

@@ -1,6 +1,7 @@
 """The network while it learns: its weights, their average and the optimiser, step by step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from handful_training.draws import Draws, Part
 from handful_training.loss import training_loss
 from handful_training.model import Output, Vae
 from handful_training.schedule import one_cycle
+from handful_training.stem import start_from_patches
 
 _BINARISE = 1  # tells this use of the seed from others
 
@@ -38,6 +40,7 @@ class Learner:
 
     def __init__(
         self,
+        sample: NDArray[np.uint8],
         spec: ImageSpec,
         config: Config,
         batch_size: int,
@@ -45,10 +48,20 @@ class Learner:
         device: Device,
         team: Team,
     ) -> None:
-        """Make a network with random weights, the same in every process of the team."""
+        """Make a network with random weights, the same in every process of the team.
+
+        Args:
+            sample: some of the images, [n, H, W, C], for the filters that it starts with.
+            spec: their size.
+            config: every setting.
+            batch_size: images in a batch of the whole team.
+            seed: of the weights and of all that is drawn later.
+            device: where to train.
+            team: the processes that train together.
+        """
         self._config, self._seed, self._team = config, seed, team
         self.part = Part.of(batch_size, team.rank, team.size)
-        self._gather = Gather(team, self.part)
+        self._gather = Gather(team)
         self._fabric = Fabric(
             accelerator=device,
             devices=team.local_size,
@@ -59,6 +72,7 @@ class Learner:
         self._fabric.launch()
         torch.manual_seed(seed)
         self._model = Vae(spec, config.model, config.objective.projection_dim)
+        start_from_patches(self._model.encoder.first, self._unit(sample))
         # As convolutions compute: an epoch on the CPU takes a tenth less.
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's
         # What the loss never reaches would be waited for by the other processes.
@@ -106,14 +120,19 @@ class Learner:
         if self._config.objective.binarise:  # not the views: the service embeds images as they are
             images = self._unit(self._binarised(first, now.step))
         noise = self._draws.normal(self.part, self._model.latent_dim)
-        output: Output = self._network(images, views, noise)
+        # Another image in turn, so that none is left out: within a batch they are in file order.
+        every = self._config.objective.elbo_every if views else 1
+        seen, seen_part = self.part.every(every, now.step % every)
+        images = images[seen]
+        output: Output = self._network(images, views, noise[seen])
         loss, terms = training_loss(
             images,
             output,
             self._model.likelihood,
             self._config.objective,
             now.progress,
-            self._gather,
+            partial(self._gather, seen_part),
+            partial(self._gather, self.part),
         )
         self._fabric.backward(loss)
         self._fabric.clip_gradients(

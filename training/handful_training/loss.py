@@ -19,6 +19,7 @@ def training_loss(
     config: ObjectiveConfig,
     progress: float,
     gather: Callable[..., tuple[Tensor, ...]] = lambda *rows: rows,
+    gather_views: Callable[..., tuple[Tensor, ...]] = lambda *rows: rows,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted sum of -ELBO / (values per image) and InfoNCE, and its terms.
 
@@ -30,7 +31,8 @@ def training_loss(
         likelihood: family of p(x|z).
         config: the weights.
         progress: of the training, in [0, 1]; the rate's weight rises at its start.
-        gather: puts the rows of several processes together, where these are not the whole batch.
+        gather: puts the images of several processes together, where these are not the whole batch.
+        gather_views: does so with rows of their views.
 
     Returns:
         The loss, and means over the batch: loss, distortion, rate, invariance.
@@ -49,7 +51,7 @@ def training_loss(
     loss = -config.elbo_weight * bound / images[0].numel()
     invariance = torch.zeros((), device=images.device)
     if output.projections is not None:
-        first, second = gather(*output.projections)
+        first, second = gather_views(*output.projections)
         invariance = info_nce(first.float(), second.float(), config.temperature)
         loss = loss + config.invariance_weight * invariance
     return loss, {

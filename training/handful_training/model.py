@@ -77,7 +77,7 @@ class Vae(nn.Module):
 
         Args:
             images: [B, C, H, W] in [0, 1].
-            views: two augmented views of them, or None for a plain VAE.
+            views: two augmented views of them or of more images, or None for a plain VAE.
             noise: standard normal, [B, D], of the latents; torch's own unless given.
         """
         if views is None:
@@ -116,6 +116,13 @@ class Encoder(nn.Module):
             nn.ReLU(),
         )
         self.posterior = nn.Linear(embedding_dim, 2 * latent_dim)
+
+    @property
+    def first(self) -> nn.Conv2d:
+        """The first convolution."""
+        first = self.features[0]
+        assert isinstance(first, nn.Conv2d)
+        return first
 
     def forward(self, images: Tensor) -> Posterior:
         """Encode images [B, C, H, W] in [0, 1]."""

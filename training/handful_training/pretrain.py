@@ -24,6 +24,7 @@ from handful_training.learner import Learner, Moment
 from handful_training.meter import Epoch, Meter
 from handful_training.model import Vae, default_likelihood
 from handful_training.sizing import default_batch_size
+from handful_training.stem import sample_rows
 
 CHECKPOINT = "checkpoint.pt"
 SYNC_STEPS = 20  # how often the device is waited for, to look at the clock and for NaN
@@ -172,7 +173,8 @@ class _Training:
             raise InputError(
                 f"{self._team.size} processes share batches of {batch_size}; start fewer of them"
             )
-        self.learner = Learner(spec, config, batch_size, seed, device, self._team)
+        sample = images[self._rows[sample_rows(len(self._rows), spec.height, spec.width)]]
+        self.learner = Learner(sample, spec, config, batch_size, seed, device, self._team)
         self._meter = Meter()
         self._step = 0
         self.history: list[Epoch] = []

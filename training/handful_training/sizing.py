@@ -1,7 +1,8 @@
 """What the configuration leaves open about sizes, from the images, their number and the budget.
 
 Everything here is a function of its arguments: the same command gives the same sizes on the same
-machine, so that finished stages are found again. It does *not* measure; see `Learner` for speed.
+machine, so that finished stages are found again. It does *not* measure: a training that turns out
+too slow says so itself (`Watcher.pace`).
 """
 
 from typing import NamedTuple

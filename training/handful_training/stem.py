@@ -8,16 +8,25 @@ what follows is a ReLU. A network that begins with them need not find them in it
 it goes on to train them like all other weights.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SAMPLE = 2000  # images that patches are taken from
+MAX_SAMPLE = 2000  # images that patches are taken from
+_SAMPLE_PIXELS = 2**21  # pixels of them in all
 STRIDE = 3  # of the patches
 # Components below this share of the strongest one's variance are noise, not to be blown up.
 NOISE = 1e-4
 # Larger weights change more slowly under Adam, whose steps have one size for all.
 SCALE = 0.3
+
+
+def sample_rows(count: int, height: int, width: int) -> NDArray[np.int64]:
+    """Return which of `count` images to take patches from: evenly spread, fewer of large ones."""
+    most = min(count, MAX_SAMPLE, max(1, _SAMPLE_PIXELS // (height * width)))
+    return np.linspace(0, count - 1, most).astype(np.int64)
 
 
 def start_from_patches(convolution: nn.Conv2d, images: Tensor) -> None:

@@ -134,6 +134,15 @@ def test_rebuilding_alone_can_make_an_image_novel() -> None:
         assert (blind.detector(moved) > blind.info.threshold).mean() < 0.35
 
 
+def test_distortion_must_follow_from_the_embedding() -> None:
+    """Distortions that the embedding cannot tell are left out: the graph is that without any."""
+    pool = embeddings(1000)
+    chance = Distortions(np.arange(1000), np.random.default_rng(0).uniform(100, 200, 1000))
+    fitted, blind = fit_novelty(pool, chance), fit_novelty(pool)
+    assert fitted.info == blind.info
+    assert novelty_part(fitted.detector) == novelty_part(blind.detector)
+
+
 def test_too_few_images_tell_no_novelty() -> None:
     """Below 100 images there is none, and the manifest says how many there were and are needed;
     from 100 on a rarer alarm than they can set a threshold for leaves the threshold open.

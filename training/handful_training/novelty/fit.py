@@ -29,6 +29,7 @@ MIN_POOL = 100  # images; fewer say too little about what is usual
 MAX_POOL = 20_000  # images; more change nothing that can be measured
 MAX_NUMBERS = 10_000_000  # of their embeddings: several copies are held, 80 MB each
 FOLDS = 5
+LEAST_EXPLAINED = 0.5  # share of distortion's variance; a worse fit is one more source of noise
 RIDGES = 10.0 ** np.arange(-5, 2)  # per row; coordinates and target have unit variance
 
 
@@ -78,6 +79,8 @@ def fit_novelty(
     for held_out in range(FOLDS):
         seen, unseen = fold != held_out, fold == held_out
         said[unseen] = _fitted(pool, known, ridge, seen)(pool[unseen])
+    if known is not None and _explained(said[known.rows, 2], known) < LEAST_EXPLAINED:
+        known, said = None, said[:, :2]
     surprises = Surprises.fit(said)
     scores = surprises(said)
     share = distribution(scores)
@@ -113,6 +116,14 @@ def _among(rows: NDArray[np.int64], distortions: Distortions | None) -> Distorti
     nats = np.maximum(distortions.nats[there], 1e-6)  # its log is taken; rounding may give 0
     # Folds must have enough of them left to fit a line through.
     return Distortions(place[there], nats) if there.sum() >= MIN_POOL else None
+
+
+def _explained(predicted: NDArray[np.float64], known: Distortions) -> float:
+    """Return the share of the log distortion's variance that held-out predictions explain."""
+    logs = np.log(known.nats)
+    if not (logs.std() > 0 and predicted.std() > 0):  # nothing to explain, or nothing said
+        return 0.0
+    return float(np.corrcoef(predicted, logs)[0, 1] ** 2)
 
 
 def _ridge(whole: Witnesses, pool: NDArray[np.float32], known: Distortions | None) -> float:

@@ -26,6 +26,7 @@ from handful_training import (
     presets,
     pretrain,
     schedule,
+    stem,
 )
 from handful_training.checkpoint import load_checkpoint
 from handful_training.config import Config
@@ -57,6 +58,7 @@ _CODE = (
     presets,
     pretrain,
     schedule,
+    stem,
 )
 VIEWS = "views.png"
 
