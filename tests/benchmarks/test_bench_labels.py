@@ -136,7 +136,8 @@ def _fill(folder, per_class):
 
 def _command(root):
     return [
-        sys.executable, HERE / "bench_labels.py", "--smoke", "--sets", "cifar", "--rows", "cifar-4,cifar-25",
+        sys.executable, HERE / "bench_labels.py", "--smoke", "--sets", "cifar",
+        "--rows", "cifar-4,cifar-25",
         "--cifar-train", root / "train", "--cifar-test", root / "test", "--draws", "2",
         "--adapt-draws", "1", "--pretrain", "2s", "--adapt", "2s", "--device", "cpu",
         "--out", root / "out",

@@ -46,7 +46,7 @@ class ObjectiveConfig(_Block):
     elbo_weight: float = Field(default=1.0, ge=0)  # 0: invariance alone, the decoder learns nothing
     beta: float = Field(default=1.0, ge=0)  # weight of the rate (Higgins et al. 2017)
     kl_warm_up: float = Field(default=0.2, ge=0, le=1)  # share of the training, linear
-    elbo_every: int = Field(default=2, ge=1)  # beside InfoNCE: of every n-th image, to save time
+    elbo_every: int = Field(default=3, ge=1)  # beside InfoNCE: of every n-th image, to save time
     free_bits: float = Field(default=0.0, ge=0)  # nats of each latent dimension that cost nothing
     binarise: bool = False  # draw each pixel from Bernoulli(x/255) anew each time; grey images only
     invariance_weight: float = Field(default=1.0, ge=0)  # 0: a plain VAE

@@ -56,13 +56,13 @@ PRESETS = {
     # What hardly any labelling depends on. Mirroring is added where the images allow it.
     "safe": Transforms(
         shift=0.08,
-        zoom=0.3,
+        zoom=0.5,
         stretch=0.1,
         rotation=10.0,
-        brightness=0.3,
-        contrast=0.3,
+        brightness=0.4,
+        contrast=0.4,
         saturation=0.4,
-        hue=0.05,
+        hue=0.08,
     ),
     # Writing: slanted and pressed differently, never mirrored.
     "digits": Transforms(

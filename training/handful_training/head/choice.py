@@ -1,8 +1,8 @@
 """Which classifier is fitted: what each says of labels that it has not seen, and a rule for few.
 
 Candidates are compared by calibrated log loss in the same folds. It needs fewer labels than
-accuracy, which of 20 labels knows 21 values. A favourite, the one that wins on other image sets, is
-kept unless another's loss is lower by more than two standard errors of the paired difference:
+accuracy, which of 20 labels knows 21 values. A favourite is kept unless another's loss is lower by
+more than two standard errors of the paired difference:
 
     fewer than 8 labels per class, with a pool   graph: a line between classes takes more labels
     8 and more, with a pool                      graph and linear combined
