@@ -106,7 +106,7 @@ def test_a_run_says_what_it_used_and_what_came_of_it(stack, first):
     client, run = stack.client, stack.client.get_run(first["run_id"])
     version = client.get_model_version("parts", first["version"])
     stages = children(stack, first["run_id"])
-    assert set(stages) == {"pretrain", "export", "head", "evaluate"}
+    assert set(stages) == {"pretrain", "export", "head", "evaluate", "curve"}
     assert {one.info.status for one in (run, *stages.values())} == {"FINISHED"}
     assert run.data.tags["handful.model_version"] == f"parts/{version.version}"
     assert run.data.tags["handful.space"] == version.tags["handful.space"]

@@ -83,6 +83,8 @@ def test_each_epoch_draws_anew_and_views_stay_grey(
     """The ELBO sees binary images, others each time; what is only embedded is never binarised."""
     optimiser = small.optimiser.model_copy(update={"batch_size": 380})  # all in one batch, in order
     config = binarising(small, weight=1.0).model_copy(update={"optimiser": optimiser})
+    objective = config.objective.model_copy(update={"elbo_every": 1})
+    config = config.model_copy(update={"objective": objective})
     seen: list[torch.Tensor] = []
 
     def look(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:

@@ -95,7 +95,7 @@ def test_latents_that_collapse_are_kept_at_their_free_bits(
             update={"invariance_weight": 0.0, "beta": 20.0, "free_bits": free_bits}
         )
         config = small.model_copy(update={"objective": objective})
-        run = pretrain(shapes[0], grey, config, Budget(20, None), tmp_path, device="cpu")
+        run = pretrain(shapes[0], grey, config, Budget(60, None), tmp_path, device="cpu")
         return mean_kl(run.model, shapes[0])
 
     collapsed, kept = trained(0.0), trained(floor)
