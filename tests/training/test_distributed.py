@@ -110,9 +110,7 @@ def every_step_counts(small: Config, **objective: Any) -> Config:
         ({"free_bits": 0.05, "elbo_every": 1}, EPOCHS),
         # A third of the images: Adam magnifies what is rounded otherwise from the second epoch on.
         ({"elbo_every": 3}, 1),
-        pytest.param(
-            {"invariance_weight": 0.0, "binarise": True}, EPOCHS, marks=pytest.mark.slow
-        ),
+        pytest.param({"invariance_weight": 0.0, "binarise": True}, EPOCHS, marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_learn_what_one_learns(
