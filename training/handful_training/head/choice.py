@@ -78,6 +78,7 @@ def judge_graph(
     linear: Judged,
     target: NDArray[np.int64],
     config: HeadConfig,
+    judges: NDArray[np.bool_] | None = None,
 ) -> list[Judged]:
     """Return the candidates with a graph, alone and with the `linear` one.
 
@@ -86,10 +87,13 @@ def judge_graph(
         linear: what it is combined with.
         target: class of each row, [n].
         config: which of them are allowed.
+        judges: the rows that scales are fitted on, [n]; None: all that can be held out.
     """
     scored = judged(target)
     assert linear.logits is not None
     assert scored is not None
+    if judges is not None:
+        scored = scored & judges
     both = [graph, linear.logits[: len(graph)]]
     weight = row_weights(target[scored], config)
     found = []

@@ -27,6 +27,7 @@ from handful_training.head.choice import (
     judged_by,
     unseen,
 )
+from handful_training.head.crossing import cross
 from handful_training.head.linear import Logistic, Standardised
 from handful_training.head.nodes import Nodes, UnlabelledPool, place
 from handful_training.head.onnx_graph import (
@@ -80,9 +81,9 @@ def fit_head(
 ) -> FittedHead:
     """Fit a head on labelled embeddings. The same arguments give the same bytes.
 
-    `out_of_fold` predicts each row by models that did not see its label, averaged over repeats. A
-    number or two, the temperature and a graph's weight, were fitted on these rows; all else is
-    honest. With a graph it is what the graph says of the row, which the student comes close to.
+    `out_of_fold` predicts each row by models that did not see its label, averaged over repeats. One
+    number, the temperature, was fitted on these rows, and so was C; all else is honest. With a
+    graph it is what the graph says of the row, which the student comes close to.
 
     Args:
         embeddings: [n, E], computed by the exported encoder.
@@ -176,20 +177,29 @@ def _choose(
     judges: NDArray[np.bool_] | None,
     seed: int,
 ) -> tuple[Judged, dict[str, Any]]:
-    linear = judged_by(judges, judge_linear(views, target, config, seed=seed), target)
+    lines = judge_linear(views, target, config, seed=seed)
     preferred = favourite(target, config, pool=nodes is not None)
-    if nodes is None:
-        chosen = choose(linear, preferred, target, config, judges)
-        return chosen, describe(linear, chosen, target, judges)
-    best = choose(linear, "logistic", target, config, judges)
-    if judged(target) is None:
-        with_graph = [unseen(kind, best) for kind in ("graph", "combined")]
-    else:
-        found = teacher.out_of_fold(nodes, target, config, seed=seed)
-        with_graph = judged_by(judges, judge_graph(found, best, target, config), target)
-    candidates = with_graph if config.family != "auto" else [*linear, *with_graph]
-    chosen = choose(candidates, preferred, target, config, judges)
-    return chosen, describe([*linear, *with_graph], chosen, target, judges)
+    graph = None
+    if nodes is not None and judged(target) is not None:
+        graph = teacher.out_of_fold(nodes, target, config, seed=seed)
+
+    def candidates(rows: NDArray[np.bool_] | None) -> tuple[list[Judged], list[Judged]]:
+        linear = judged_by(rows, lines, target)
+        if nodes is None:
+            return linear, linear
+        best = choose(linear, "logistic", target, config, rows)
+        if graph is None:
+            with_graph = [unseen(kind, best) for kind in ("graph", "combined")]
+        else:
+            with_graph = judge_graph(graph, best, target, config, rows)
+        everything = [*linear, *with_graph]
+        return (everything if config.family == "auto" else with_graph), everything
+
+    def decide(rows: NDArray[np.bool_] | None) -> Judged:
+        return choose(candidates(rows)[0], preferred, target, config, rows)
+
+    chosen = cross(decide, target, config, judges, seed=seed)
+    return chosen, describe(candidates(judges)[1], chosen, target, judges)
 
 
 def _check(

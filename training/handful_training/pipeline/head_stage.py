@@ -24,6 +24,7 @@ from handful_training.head import (
     choice,
     classes,
     conformal,
+    crossing,
     fit,
     lda,
     linear,
@@ -51,8 +52,8 @@ from handful_training.pipeline.work import code_digest, open_stage
 from handful_training.tracking import Run
 
 _MODULES = (  # that a head's outcome depends on
-    calibration, choice, classes, conformal, export, fit, lda, linear, logistic, nearest_mean,
-    nodes, onnx_graph, prior, selection, solve, spreading, stacking, student, teacher,
+    calibration, choice, classes, conformal, crossing, export, fit, lda, linear, logistic,
+    nearest_mean, nodes, onnx_graph, prior, selection, solve, spreading, stacking, student, teacher,
     *novelty_stage.MODULES,
 )  # fmt: skip
 POOL_IMAGES = 10_000  # enough for a variance

@@ -26,7 +26,7 @@ from handful_training.pipeline.drawings import draw_map
 from handful_training.pipeline.evaluation import Evaluation, predict_unseen
 from handful_training.pipeline.export_stage import ExportedVae, export_vae
 from handful_training.pipeline.findings import find, keep
-from handful_training.pipeline.head_stage import Base, add_head
+from handful_training.pipeline.head_stage import Base, HeadBundle, add_head
 from handful_training.pipeline.inputs import Inputs, read_inputs
 from handful_training.pipeline.networks import keep_network, log_network
 from handful_training.pipeline.pretrain_stage import TrainedVae, train_vae
@@ -172,6 +172,7 @@ def finish(
 ) -> dict[str, Any]:
     """Fit a head where there are labels, evaluate, register, and ask the gate."""
     out_of_fold: OutOfFold | None = None
+    fitted: HeadBundle | None = None
     root, result, bundle, work = base.bundle.root, dict[str, Any](), base.bundle, work_folder()
     if inputs.labels is not None:
         labels = inputs.labels
@@ -209,6 +210,21 @@ def finish(
         }
         if evaluation is not None:
             result |= evaluation.to_json()
+    version = tracker.registry.find(name, root)  # the same bundle is not registered twice
+    if version is None:
+        version = tracker.registry.register(name, root, parent, out_of_fold=out_of_fold)
+    if base.refusal is not None:
+        tracker.registry.refuse(Version(name, version), base.refusal)
+    decision = tracker.registry.consider(name, version)
+    _log.info(
+        "%s version %s %s: %s",
+        name,
+        version,
+        "is champion" if decision.promoted else "is not promoted",
+        decision.reason,
+    )
+    # What takes longer comes when the version is live.
+    if fitted is not None and inputs.labels is not None:
         with parent.child("curve") as child:
             curve = draw_curve(
                 bundle,
@@ -234,19 +250,6 @@ def finish(
         seed=seed,
     )
     parent.artifacts(folder, folder="plots")
-    version = tracker.registry.find(name, root)  # the same bundle is not registered twice
-    if version is None:
-        version = tracker.registry.register(name, root, parent, out_of_fold=out_of_fold)
-    if base.refusal is not None:
-        tracker.registry.refuse(Version(name, version), base.refusal)
-    decision = tracker.registry.consider(name, version)
-    _log.info(
-        "%s version %s %s: %s",
-        name,
-        version,
-        "is champion" if decision.promoted else "is not promoted",
-        decision.reason,
-    )
     report = keep(parent, Version(name, version), bundle, findings, pictures, folder)
     return {
         "name": name,
