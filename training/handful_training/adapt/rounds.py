@@ -38,6 +38,7 @@ from handful_training.meter import Meter
 from handful_training.model import Vae
 from handful_training.pretrain import CHECKPOINT, SYNC_STEPS, Budget, held_out_rows
 from handful_training.sizing import default_batch_size
+from handful_training.stem import sample_rows, start_from_patches
 
 MAX_POOL = 60_000  # images that take part; of larger sets a random part, and all that are labelled
 
@@ -117,8 +118,8 @@ def adapt(
     Args:
         images: [N, H, W, C], N >= 4; may be a memory map.
         labelled: some of them.
-        start: the pretrained network, which is left as it is. A size instead: random weights, and
-            pixels for the first graph. That is the control: what labels and graph do without it.
+        start: the pretrained network, which is left as it is. A size instead: what a pretraining
+            begins with, and pixels for the first graph. That is the control: what labels and graph do without it.
         config: every setting, `config.adapt` above all. Its network is that of `start`.
         budget: when to stop; the graphs count. Epochs are passes over the images that take part.
         kept: where the checkpoint goes, and whence an interrupted adaptation goes on; None:
@@ -162,6 +163,15 @@ def pool_rows(count: int, labelled: NDArray[np.int64], seed: int) -> NDArray[np.
     return np.union1d(labelled, drawn)
 
 
+def fresh(images: NDArray[np.uint8], spec: ImageSpec, config: Config) -> Vae:
+    """Return the network that a pretraining begins with, random but for its first filters."""
+    network = Vae(spec, config.model, config.objective.projection_dim)
+    sample = images[sample_rows(len(images), spec.height, spec.width)]
+    pixels = torch.from_numpy(sample).permute(0, 3, 1, 2).float().div_(255)
+    start_from_patches(network.encoder.first, pixels)
+    return network
+
+
 class _Adaptation:
     """One adaptation: what changes from step to step, in one place."""
 
@@ -182,7 +192,7 @@ class _Adaptation:
         self._from_random = isinstance(start, ImageSpec)
         if isinstance(start, ImageSpec):
             torch.manual_seed(seed)
-            start = Vae(start, config.model, config.objective.projection_dim)
+            start = fresh(images, start, config)
         rows, target = labelled
         classes = int(target.max()) + 1
         pool = pool_rows(len(images), rows, seed)
