@@ -12,7 +12,7 @@ def adapted():
     rng = np.random.default_rng(0)
     target = np.tile([0, 1], 100)
     judges = np.arange(200) >= 120
-    distance = np.where(judges, 0.3, 8.0)
+    distance = np.where(judges, 0.3, 1.5)
     rows = rng.normal(size=(200, 8))
     rows[:, 0] += distance * (2 * target - 1)
     return rows.astype(np.float32), target, judges
