@@ -119,7 +119,8 @@ def adapt(
         images: [N, H, W, C], N >= 4; may be a memory map.
         labelled: some of them.
         start: the pretrained network, which is left as it is. A size instead: what a pretraining
-            begins with, and pixels for the first graph. That is the control: what labels and graph do without it.
+            begins with, and pixels for the first graph. That is the control: what labels and graph
+            do without it.
         config: every setting, `config.adapt` above all. Its network is that of `start`.
         budget: when to stop; the graphs count. Epochs are passes over the images that take part.
         kept: where the checkpoint goes, and whence an interrupted adaptation goes on; None:
