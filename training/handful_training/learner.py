@@ -24,6 +24,7 @@ from handful_training.loss import training_loss
 from handful_training.model import Output, Vae
 from handful_training.schedule import one_cycle
 from handful_training.stem import start_from_patches
+from handful_training.unit_tensor import unit_tensor
 
 _BINARISE = 1  # tells this use of the seed from others
 
@@ -175,9 +176,7 @@ class Learner:
         self._fabric.strategy.precision.load_state_dict(state["precision"])
 
     def _unit(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Return uint8 [B, H, W, C] as float32 [B, C, H, W] in [0, 1] on the device."""
-        batch = torch.from_numpy(pixels).to(self.device)
-        return batch.permute(0, 3, 1, 2).contiguous().float().div_(255)
+        return unit_tensor(pixels, self.device)
 
     def _view(self, images: Tensor) -> Tensor:
         return self._augment(images, self._draws.generator, self.part)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handful_training.adapt.rounds import Labelled
-from handful_training.config import Config, load_config
+from handful_training.config import AdaptConfig, Config
 from handful_training.model import Vae
 from handful_training.pretrain import Budget, pretrain
 
@@ -14,19 +14,7 @@ from handful_training.pretrain import Budget, pretrain
 @pytest.fixture(scope="session")
 def settings(small) -> Config:
     """The small network, adapted in two rounds."""
-    return load_config(
-        None,
-        [
-            "model.width=8",
-            "model.embedding_dim=32",
-            "model.latent_dim=6",
-            "objective.projection_dim=16",
-            "optimiser.batch_size=64",
-            "optimiser.held_out=20",
-            "adapt.rounds=2",
-            "adapt.labelled=16",
-        ],
-    )
+    return small.model_copy(update={"adapt": AdaptConfig(rounds=2, labelled=16)})
 
 
 @pytest.fixture(scope="session")

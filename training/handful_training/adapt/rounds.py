@@ -39,6 +39,7 @@ from handful_training.model import Vae
 from handful_training.pretrain import CHECKPOINT, SYNC_STEPS, Budget, held_out_rows
 from handful_training.sizing import default_batch_size
 from handful_training.stem import sample_rows, start_from_patches
+from handful_training.unit_tensor import unit_tensor
 
 MAX_POOL = 60_000  # images that take part; of larger sets a random part, and all that are labelled
 
@@ -168,8 +169,7 @@ def fresh(images: NDArray[np.uint8], spec: ImageSpec, config: Config) -> Vae:
     """Return the network that a pretraining begins with, random but for its first filters."""
     network = Vae(spec, config.model, config.objective.projection_dim)
     sample = images[sample_rows(len(images), spec.height, spec.width)]
-    pixels = torch.from_numpy(sample).permute(0, 3, 1, 2).float().div_(255)
-    start_from_patches(network.encoder.first, pixels)
+    start_from_patches(network.encoder.first, unit_tensor(sample))
     return network
 
 

@@ -22,6 +22,7 @@ from handful_training.loss import training_loss
 from handful_training.model import Output, Posterior, Vae
 from handful_training.objective import sample
 from handful_training.schedule import one_cycle
+from handful_training.unit_tensor import unit_tensor
 
 _BINARISE = 5  # tells this use of the seed from others
 EMBED_ROWS = 1024
@@ -200,9 +201,7 @@ class Student:
         return teacher.vae
 
     def _unit(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """Return uint8 [B, H, W, C] as float32 [B, C, H, W] in [0, 1] on the device."""
-        batch = torch.from_numpy(pixels).to(self.device)
-        return batch.permute(0, 3, 1, 2).contiguous().float().div_(255)
+        return unit_tensor(pixels, self.device)
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(self.device)

@@ -17,6 +17,8 @@ from handful_training import (
     objective,
     presets,
     schedule,
+    stem,
+    unit_tensor,
     whitening,
 )
 from handful_training.adapt import (
@@ -45,8 +47,8 @@ from handful_training.tracking import Run
 
 _CODE = (
     augment, batches, binarise, draws, graph_labels, hold_out, knn, learner, loss, model, objective,
-    pool_graph, presets, prior, pseudo_labels, rounds, schedule, solve, spreading, strong, student,
-    whitening,
+    pool_graph, presets, prior, pseudo_labels, rounds, schedule, solve, spreading, stem, strong,
+    student, unit_tensor, whitening,
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from handful_training import (
     pretrain,
     schedule,
     stem,
+    unit_tensor,
 )
 from handful_training.checkpoint import load_checkpoint
 from handful_training.config import Config
@@ -59,6 +60,7 @@ _CODE = (
     pretrain,
     schedule,
     stem,
+    unit_tensor,
 )
 VIEWS = "views.png"
 
