@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from handful_bundle.bundle import Bundle
 from handful_bundle.manifest import HeadInfo, ImageSpec, digest
-from handful_training.config import ModelConfig
+from handful_training.config import EncoderFamily, ModelConfig
 from handful_training.embedding import embed_parts, embed_rows
 from handful_training.errors import TrainingError
 from handful_training.export import (
@@ -28,13 +28,18 @@ from handful_training.likelihood import held_out_elbo
 from handful_training.model import Vae
 from handful_training.objective import elbo, sample
 
-SIZES = [(28, 28, 1), (33, 41, 3)]
+NETWORKS = [
+    (28, 28, 1, "convolutional"),
+    (33, 41, 3, "convolutional"),
+    (33, 41, 3, "residual"),
+    (130, 97, 3, "residual"),
+]
 
 
-def network(height: int, width: int, channels: int) -> Vae:
+def network(height: int, width: int, channels: int, family: EncoderFamily = "convolutional") -> Vae:
     torch.manual_seed(0)
     spec = ImageSpec(height=height, width=width, channels=channels)
-    model = Vae(spec, ModelConfig(width=4, embedding_dim=12, latent_dim=5), 8)
+    model = Vae(spec, ModelConfig(family=family, width=4, embedding_dim=12, latent_dim=5), 8)
     for _ in range(3):  # so that batch statistics are not those of a fresh network
         model(torch.rand(32, channels, height, width))
     return model.eval()
@@ -44,9 +49,10 @@ def noise(height: int, width: int, channels: int, count: int = 70) -> NDArray[np
     return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), np.uint8)
 
 
-@pytest.fixture(scope="module", params=SIZES, ids=str)
+@pytest.fixture(scope="module", params=NETWORKS, ids=str)
 def exported(request: pytest.FixtureRequest):
-    model, images = network(*request.param), noise(*request.param)
+    *size, family = request.param
+    model, images = network(*size, family), noise(*size)
     return model, images, *export(model, images)
 
 

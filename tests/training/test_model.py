@@ -5,6 +5,7 @@ import torch
 
 from handful_bundle.manifest import ImageSpec
 from handful_training.config import ModelConfig, ObjectiveConfig
+from handful_training.features import ResidualBlock
 from handful_training.loss import training_loss
 from handful_training.model import MAX_LOG_VARIANCE, MIN_LOG_VARIANCE, Vae
 
@@ -28,11 +29,12 @@ def network(height: int, width: int, channels: int, **changes: object) -> Vae:
 
 @pytest.mark.parametrize(("height", "width", "channels"), SIZES)
 @pytest.mark.parametrize("likelihood", ["bernoulli", "discretised_logistic"])
+@pytest.mark.parametrize("family", ["convolutional", "residual"])
 def test_shapes_follow_from_the_image(
-    height: int, width: int, channels: int, likelihood: str
+    height: int, width: int, channels: int, likelihood: str, family: str
 ) -> None:
     """For every size the parameters of p(x|z) cover each pixel, and E and D are as set."""
-    model = network(height, width, channels, likelihood=likelihood)
+    model = network(height, width, channels, likelihood=likelihood, family=family)
     x = torch.rand(2, channels, height, width)
     output = model(x, (x, x))
     per_channel = 1 if likelihood == "bernoulli" else 2
@@ -48,9 +50,16 @@ def test_shapes_follow_from_the_image(
 @pytest.mark.parametrize(
     ("size", "weight"), [((28, 28, 1), 1.0), ((40, 33, 3), 1.0), ((28, 28, 1), 0.0)]
 )
-def test_every_parameter_gets_a_gradient(size: tuple[int, int, int], weight: float) -> None:
+@pytest.mark.parametrize("family", ["convolutional", "residual"])
+def test_every_parameter_gets_a_gradient(
+    size: tuple[int, int, int], weight: float, family: str
+) -> None:
     """One step of the loss reaches every weight; without invariance, all but the projection."""
-    model = network(*size)
+    model = network(*size, family=family)
+    with torch.no_grad():  # a residual block lets nothing through before its first step
+        for module in model.modules():
+            if isinstance(module, ResidualBlock):
+                module.residual[-1].weight.fill_(0.5)
     images, *views = torch.rand(3, 8, size[2], size[0], size[1])
     output = model(images, tuple(views) if weight else None)
     config = ObjectiveConfig(invariance_weight=weight)
@@ -64,6 +73,25 @@ def test_every_parameter_gets_a_gradient(size: tuple[int, int, int], weight: flo
     assert {name.split(".")[0] for name in idle} == (set() if weight else {"projection"})
 
 
+def test_a_residual_block_begins_as_its_shortcut() -> None:
+    """A fresh block of the same size passes positive values on unchanged."""
+    x = torch.rand(2, 6, 9, 7)
+    torch.testing.assert_close(ResidualBlock(6, 6, halve=False)(x), x)
+
+
+def test_a_residual_encoder_gives_large_and_small_images_the_same_weights() -> None:
+    """Above 64 pixels only strided convolutions are added: means over places end both networks."""
+    small, large = (
+        network(side, side, 3, family="residual").encoder.features for side in (64, 256)
+    )
+    blocks = [
+        [[w.shape for w in m.parameters()] for m in net if isinstance(m, ResidualBlock)]
+        for net in (small, large)
+    ]
+    assert blocks[0] == blocks[1]
+    assert len(blocks[0]) == 4
+
+
 def test_the_posterior_keeps_its_variance_in_bounds() -> None:
     """However extreme the features, exp(log variance) stays a usable number."""
     model = network(16, 16, 1).eval()
@@ -74,9 +102,10 @@ def test_the_posterior_keeps_its_variance_in_bounds() -> None:
     assert log_variance.max() <= MAX_LOG_VARIANCE
 
 
-def test_an_embedding_does_not_depend_on_its_batch() -> None:
+@pytest.mark.parametrize("family", ["convolutional", "residual"])
+def test_an_embedding_does_not_depend_on_its_batch(family: str) -> None:
     """In evaluation mode each image is encoded for itself."""
-    model = network(28, 28, 1).eval()
+    model = network(28, 28, 1, family=family).eval()
     x = torch.rand(9, 1, 28, 28)
     torch.testing.assert_close(model.encoder(x).embedding[3:4], model.encoder(x[3:4]).embedding)
 

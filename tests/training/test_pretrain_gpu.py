@@ -14,14 +14,16 @@ from handful_training.pretrain import Budget, pretrain
 pytestmark = pytest.mark.gpu
 
 
+@pytest.mark.parametrize("family", ["convolutional", "residual"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_network_from_the_gpu_is_exported_from_the_cpu(
     shapes: tuple[NDArray[np.uint8], NDArray], grey: ImageSpec, small: Config, tmp_path: Path,
-    precision: str,
+    precision: str, family: str,
 ) -> None:  # fmt: skip
-    """It learns in either precision, comes back to the CPU, and its graphs compute the same."""
+    """Each family learns in each precision, comes back to the CPU, and exports alike."""
     optimiser = small.optimiser.model_copy(update={"precision": precision})
-    config = small.model_copy(update={"optimiser": optimiser})
+    model = small.model.model_copy(update={"family": family})
+    config = small.model_copy(update={"optimiser": optimiser, "model": model})
     trained = pretrain(shapes[0], grey, config, Budget(12, None), tmp_path, device="cuda")
     assert trained.history[-1].neg_elbo < 0.7 * trained.history[0].neg_elbo
     assert export(trained.model, shapes[0])[1] <= PARITY

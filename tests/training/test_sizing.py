@@ -17,6 +17,7 @@ from handful_training.sizing import (
     Means,
     default_batch_size,
     default_epochs,
+    default_family,
     side_limit,
     sized,
 )
@@ -31,7 +32,8 @@ def test_nothing_is_left_open_and_sizing_again_changes_nothing() -> None:
     """Every size of a sized configuration is a number, and stays under other means."""
     for spec, count in itertools.product((GREY, COLOUR), COUNTS):
         config = sized(Config(), spec, count, TEN_MINUTES)
-        assert None not in (config.model.width, config.model.embedding_dim, config.model.latent_dim)
+        model = config.model
+        assert None not in (model.family, model.width, model.embedding_dim, model.latent_dim)
         assert config.optimiser.batch_size is not None
         assert sized(config, spec, 7 * count, Means(gpu=True, cores=9, seconds=1)) == config
 
@@ -69,6 +71,17 @@ def test_width_grows_with_time_and_falls_with_images() -> None:
     assert max(by_time) == default_width(COLOUR)
     assert width(20_000, None) == default_width(COLOUR)
     assert width(20_000, 600, gpu=True) == GPU_WIDTH * default_width(COLOUR)
+
+
+def test_residual_networks_are_for_gpus_with_colour_or_large_images() -> None:
+    """Small grey images and processors keep the convolutional family; what is set stays."""
+    large = ImageSpec(height=64, width=80, channels=1)
+    gpu = Means(gpu=True, cores=2, seconds=600)
+    found = [default_family(spec, gpu) for spec in (GREY, COLOUR, large)]
+    assert found == ["convolutional", "residual", "residual"]
+    assert {default_family(s, TEN_MINUTES) for s in (GREY, COLOUR, large)} == {"convolutional"}
+    asked = load_config(None, ["model.family=residual"])
+    assert sized(asked, GREY, 100, TEN_MINUTES).model.family == "residual"
 
 
 def test_sides_grow_with_time_and_fall_with_images() -> None:

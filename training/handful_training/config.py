@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from handful_bundle.manifest import Likelihood, Resize, Window
 from handful_training.errors import InputError
 
+EncoderFamily = Literal["convolutional", "residual"]
+
 
 class _Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -30,8 +32,9 @@ class ImageConfig(_Block):
 
 
 class ModelConfig(_Block):
-    """The network."""
+    """The network; what is left out is derived from the images, the budget and the device."""
 
+    family: EncoderFamily | None = None
     width: int | None = Field(default=None, ge=4, le=512)  # channels of the first convolution
     embedding_dim: int | None = Field(default=None, ge=2, le=4096)
     latent_dim: int | None = Field(default=None, ge=1, le=1024)

@@ -1,7 +1,7 @@
-"""The network: a convolutional VAE, and a projection of its embedding for the invariance term.
+"""The network: a VAE, and a projection of its embedding for the invariance term.
 
-All sizes follow from the image: the encoder halves it until its short side is at most 8, the
-decoder mirrors that. It knows nothing of data or devices.
+All sizes follow from the image: the encoder is of one of the families in `features.py`, the decoder
+doubles a short side of at most 8 until it is the image's. It knows nothing of data or devices.
 """
 
 from typing import NamedTuple
@@ -11,10 +11,15 @@ from torch import Tensor, nn
 
 from handful_bundle.decoder import PARAMETERS
 from handful_bundle.manifest import ImageSpec, Likelihood
-from handful_training.config import ModelConfig
+from handful_training.config import EncoderFamily, ModelConfig
+from handful_training.features import (
+    channels_by_halving,
+    first_convolution,
+    halved,
+    make_features,
+)
 from handful_training.objective import sample
 
-MAX_CHANNELS = 256
 # A decoder of dense layers is better and cheaper while an image is this small (values).
 DENSE_DECODER_VALUES = 1024
 # exp() of a network's output must stay finite in float32.
@@ -39,23 +44,27 @@ class Output(NamedTuple):
 
 
 class Vae(nn.Module):
-    """A convolutional variational auto-encoder (Kingma & Welling 2014, arXiv:1312.6114)."""
+    """A variational auto-encoder (Kingma & Welling 2014, arXiv:1312.6114)."""
 
     def __init__(self, spec: ImageSpec, config: ModelConfig, projection_dim: int) -> None:
         """Make a network with random weights.
 
         Args:
             spec: size of the images.
-            config: width, dimensions and likelihood; what is None follows from `spec`.
+            config: family, width, dimensions and likelihood; what is None follows from `spec`, and
+                the family is then convolutional.
             projection_dim: size of the projection that the invariance term compares.
         """
         super().__init__()
         self.spec = spec
         self.likelihood: Likelihood = config.likelihood or default_likelihood(spec)
-        channels = _channels(spec, config.width or default_width(spec))
+        family: EncoderFamily = config.family or "convolutional"
+        width = config.width or default_width(spec)
         embedding_dim = config.embedding_dim or default_embedding_dim(spec)
         self.latent_dim = config.latent_dim or default_latent_dim(spec)
-        self.encoder = Encoder(spec, channels, embedding_dim, self.latent_dim)
+        features = make_features(family, spec, width, embedding_dim)
+        self.encoder = Encoder(features, embedding_dim, self.latent_dim)
+        channels = channels_by_halving(spec, width)
         self.decoder = Decoder(spec, channels, self.latent_dim, self.likelihood)
         self.projection = nn.Sequential(
             nn.Linear(embedding_dim, 2 * projection_dim, bias=False),
@@ -96,33 +105,15 @@ class Vae(nn.Module):
 class Encoder(nn.Module):
     """Images [B, C, H, W] in [0, 1] → embedding and q(z|x)."""
 
-    def __init__(
-        self, spec: ImageSpec, channels: list[int], embedding_dim: int, latent_dim: int
-    ) -> None:
+    def __init__(self, features: nn.Sequential, embedding_dim: int, latent_dim: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for source, target in zip([spec.channels, *channels], channels, strict=False):
-            layers += [
-                nn.Conv2d(source, target, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(target),
-                nn.ReLU(),
-            ]
-        height, width = _halved(spec, len(channels))[-1]
-        self.features = nn.Sequential(
-            *layers,
-            nn.Flatten(),
-            nn.Linear(channels[-1] * height * width, embedding_dim, bias=False),
-            nn.BatchNorm1d(embedding_dim),
-            nn.ReLU(),
-        )
+        self.features = features
         self.posterior = nn.Linear(embedding_dim, 2 * latent_dim)
 
     @property
     def first(self) -> nn.Conv2d:
         """The first convolution."""
-        first = self.features[0]
-        assert isinstance(first, nn.Conv2d)
-        return first
+        return first_convolution(self.features)
 
     def forward(self, images: Tensor) -> Posterior:
         """Encode images [B, C, H, W] in [0, 1]."""
@@ -181,23 +172,6 @@ def default_latent_dim(_: ImageSpec) -> int:
     return 64
 
 
-def _channels(spec: ImageSpec, width: int) -> list[int]:
-    """Channels after each halving, down to a short side of at most 8."""
-    count, side = 0, min(spec.height, spec.width)
-    while side > 8:
-        side //= 2
-        count += 1
-    return [min(MAX_CHANNELS, width * 2**i) for i in range(count)]
-
-
-def _halved(spec: ImageSpec, count: int) -> list[tuple[int, int]]:
-    """Height and width of the image and after each of `count` halvings (odd sizes round down)."""
-    sizes = [(spec.height, spec.width)]
-    for _ in range(count):
-        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-    return sizes
-
-
 def _dense_decoder(spec: ImageSpec, latent_dim: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(latent_dim, 400),
@@ -212,7 +186,7 @@ def _dense_decoder(spec: ImageSpec, latent_dim: int, outputs: int) -> nn.Sequent
 def _convolutional_decoder(
     spec: ImageSpec, channels: list[int], latent_dim: int, outputs: int
 ) -> nn.Sequential:
-    sizes = _halved(spec, len(channels))
+    sizes = halved(spec, len(channels))
     height, width = sizes[-1]
     layers: list[nn.Module] = [
         nn.Linear(latent_dim, channels[-1] * height * width),

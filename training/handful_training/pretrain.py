@@ -18,6 +18,7 @@ from handful_training.checkpoint import Keeper
 from handful_training.config import Config
 from handful_training.distributed import current_team, losing_others
 from handful_training.errors import InputError, TrainingError
+from handful_training.gpu_memory import explaining_full_gpu
 from handful_training.heap import keeping_freed_memory
 from handful_training.interrupts import Asked, Interrupted, deferring
 from handful_training.learner import Learner, Moment
@@ -224,7 +225,8 @@ class _Training:
                 now = self._now(asked)
                 if now.progress >= 1:
                     break
-                terms = self.learner.take_step(first, second, now)
+                with explaining_full_gpu(len(first)):
+                    terms = self.learner.take_step(first, second, now)
                 self._step += 1
                 self._meter.add(terms, batches.size)
                 if self._step % SYNC_STEPS == 0:

@@ -8,7 +8,7 @@ too slow says so itself (`Watcher.pace`).
 from typing import NamedTuple
 
 from handful_bundle.manifest import ImageSpec
-from handful_training.config import Config
+from handful_training.config import Config, EncoderFamily
 from handful_training.model import default_embedding_dim, default_latent_dim, default_width
 
 MAX_BATCH, MIN_BATCH = 256, 32
@@ -21,6 +21,7 @@ GPU_WIDTH = 2  # times the width of a CPU
 # Images/s x values x width that one core trains: 28x28x1 at width 16 and 32x32x3 at 32, within 2.
 _CORE_THROUGHPUT = 3.5e7
 _TYPICAL_WIDTH = 32  # of colour images, at which sides are judged
+SMALL_GREY = 32  # short side up to which grey images show too little for a deep network
 SIDES = (256, 224, 192, 160, 128, 112, 96, 80, 64)
 
 
@@ -50,6 +51,17 @@ def default_epochs(rows: int, batch_size: int) -> int:
     """Return after how many epochs a training ends that was given a time budget alone."""
     steps = max(1, rows // batch_size)
     return max(MAX_EPOCHS, -(-MIN_STEPS // steps))
+
+
+def default_family(spec: ImageSpec, means: Means) -> EncoderFamily:
+    """Return the family for images of `spec`.
+
+    A residual network learns more from each image and needs several times longer for it: on a GPU
+    that is there for colour and for large images, in minutes of a CPU it loses (docs/benchmarks.md,
+    "Experiments").
+    """
+    large = spec.channels == 3 or min(spec.height, spec.width) > SMALL_GREY
+    return "residual" if means.gpu and large else "convolutional"
 
 
 def side_limit(count: int, means: Means) -> int:
@@ -82,6 +94,7 @@ def sized(config: Config, spec: ImageSpec, count: int, means: Means) -> Config:
         while width > MIN_WIDTH and means.epochs(count, values, width) < WANTED_EPOCHS:
             width //= 2
     sizes = {
+        "family": model.family or default_family(spec, means),
         "width": width,
         "embedding_dim": model.embedding_dim or default_embedding_dim(spec),
         "latent_dim": model.latent_dim or default_latent_dim(spec),

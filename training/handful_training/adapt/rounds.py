@@ -32,6 +32,7 @@ from handful_training.adapt.student import Student
 from handful_training.checkpoint import Keeper
 from handful_training.config import Config
 from handful_training.errors import InputError, TrainingError
+from handful_training.gpu_memory import explaining_full_gpu
 from handful_training.interrupts import Asked, Interrupted, deferring
 from handful_training.learner import Moment
 from handful_training.meter import Meter
@@ -277,14 +278,15 @@ class _Adaptation:
         assert self._pseudo is not None
         teaching = self.teaching
         inside = self._places[places]
-        terms = self._student.take_step(
-            teaching.images[teaching.pool[inside]],
-            self._pseudo.target[inside],
-            self._pseudo.weight[inside],
-            teaching.images[teaching.pool[teaching.labelled[labelled]]],
-            teaching.target[labelled],
-            Moment(self._step, min(1.0, self._share)),
-        )
+        with explaining_full_gpu(len(places)):
+            terms = self._student.take_step(
+                teaching.images[teaching.pool[inside]],
+                self._pseudo.target[inside],
+                self._pseudo.weight[inside],
+                teaching.images[teaching.pool[teaching.labelled[labelled]]],
+                teaching.target[labelled],
+                Moment(self._step, min(1.0, self._share)),
+            )
         self._step += 1
         self._meter.add(terms, len(places))
 

@@ -61,8 +61,9 @@ def settle(config: Config, budget: Budget, pack: Pack, device: Device) -> tuple[
     if budget.epochs is None:
         budget = replace(budget, epochs=default_epochs(count, batch_size))
     _log.info(
-        "network: width %s, embeddings of %s numbers, latents of %s; batches of %d; epochs: %d at "
-        "most",
+        "network: %s, width %s, embeddings of %s numbers, latents of %s; batches of %d; at most "
+        "%d epochs",
+        model.family,
         model.width,
         model.embedding_dim,
         model.latent_dim,
