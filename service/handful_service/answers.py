@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
-from starlette.requests import Request
 from starlette.responses import Response
 
 from handful_bundle.pixels import encode_png
 from handful_service import npy
+from handful_service.context import RequestContext
 from handful_service.decoding import DecodePool
 from handful_service.errors import ServiceError, item_error
 from handful_service.metrics import Metrics
@@ -25,9 +25,12 @@ _INLINE_NUMBERS = 2**14  # writing fewer numbers is quicker than handing them to
 Value = TypeVar("Value")
 
 
-def asks_for(request: Request, media_type: str) -> bool:
+def asks_for(context: RequestContext, media_type: str) -> bool:
     """Whether the Accept header names `media_type` itself, with a weight above zero."""
-    for entry in ",".join(request.headers.getlist("accept")).split(","):
+    accept = context.header(b"accept")
+    if accept in ("", "*/*"):
+        return False
+    for entry in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in entry.split(";"))
         if kind == media_type:
             return not any(p.replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
@@ -67,7 +70,7 @@ def settle(results: Results, metrics: Metrics, *, single: bool, all_or_nothing: 
     Raises:
         ServiceError: an item failed and must fail the request.
     """
-    metrics.images.labels("ok").inc(len(results.index))
+    metrics.images_ok.inc(len(results.index))
     for error in results.errors.values():
         metrics.images.labels(error.code).inc()
     if not results.errors:

@@ -18,6 +18,10 @@ Lane = Callable[[NDArray[Any]], Columns]
 """What rows run through: [n, ...] → columns of n rows each. Only rows of equal lanes mix."""
 
 
+Make = Callable[[], NDArray[Any]]
+"""What gives rows when their turn comes, in the dispatcher's thread: quick, and not too many."""
+
+
 class Answer(NamedTuple):
     """What a lane said of one request's rows."""
 
@@ -39,9 +43,18 @@ class Observer(Protocol):
 class _Work:
     """Rows of one request on their way."""
 
-    def __init__(self, lane: Lane, rows: NDArray[Any], reply: "asyncio.Future[Answer]") -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        rows: NDArray[Any] | None,
+        make: Make | None,
+        count: int,
+        reply: "asyncio.Future[Answer]",
+    ) -> None:
         self.lane = lane
-        self.rows = rows
+        self.rows = rows  # None: `make` is still to be called
+        self.make = make
+        self.count = count  # rows, or how many `make` may give
         self.reply = reply
         self.taken = 0  # rows that went into a batch
         self.parts: list[Columns] = []
@@ -52,7 +65,7 @@ class _Work:
 
     @property
     def left(self) -> int:
-        return len(self.rows) - self.taken
+        return self.count - self.taken
 
     @property
     def unwanted(self) -> bool:
@@ -66,6 +79,7 @@ class _Slice(NamedTuple):
 
     @property
     def rows(self) -> NDArray[Any]:
+        assert self.work.rows is not None
         return self.work.rows[self.start : self.stop]
 
 
@@ -88,9 +102,11 @@ class MicroBatcher:
         self._max_rows = max_rows
         self._turn = max(1, max_rows // 4)
         self._observer = observer
+        self._arrived: list[_Work] = []  # known to the event loop alone
         self._queue: deque[_Work] = deque()
         self._wake = threading.Condition()
         self._closed = False
+        self._waiting = False
         self._running_since: float | None = None
         self._rate = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,9 +124,10 @@ class MicroBatcher:
         """
         with self._wake:
             self._closed = True
-            for work in self._queue:
+            for work in (*self._queue, *self._arrived):
                 work.reply.cancel()
             self._queue.clear()
+            self._arrived.clear()
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
@@ -133,21 +150,49 @@ class MicroBatcher:
         The future fails with what the lane raised for these rows alone: when a batch of several
         requests fails, each request's share is run once more by itself.
         """
+        return self._submit(lane, rows, None, len(rows))
+
+    @property
+    def turn(self) -> int:
+        """Rows that one request may give a batch at once."""
+        return self._turn
+
+    def submit_later(self, lane: Lane, make: Make, count: int) -> "asyncio.Future[Answer]":
+        """Queue what `make` will give, at most `count` <= `turn` rows, also none.
+
+        Sparing a thread between here and there, it is for rows that take less time to make than to
+        hand over. The future fails with what `make` raises; without rows the answer has no columns.
+        """
+        assert count <= self._turn
+        return self._submit(lane, None, make, count)
+
+    def _submit(
+        self, lane: Lane, rows: NDArray[Any] | None, make: Make | None, count: int
+    ) -> "asyncio.Future[Answer]":
         assert self._loop is not None, "start() comes first"
         reply: asyncio.Future[Answer] = self._loop.create_future()
-        with self._wake:
-            if self._closed:
-                reply.cancel()
-            else:
-                self._queue.append(_Work(lane, rows, reply))
-                self._wake.notify()
+        if self._closed:
+            reply.cancel()
+            return reply
+        if not self._arrived:  # hand over once for all that this round of the event loop brings
+            self._loop.call_soon(self._hand_over)
+        self._arrived.append(_Work(lane, rows, make, count, reply))
         return reply
+
+    def _hand_over(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        with self._wake:
+            self._queue.extend(arrived)
+            if self._waiting:
+                self._wake.notify()
 
     def _serve(self) -> None:
         while True:
             with self._wake:
                 while not self._queue and not self._closed:
+                    self._waiting = True
                     self._wake.wait()
+                self._waiting = False
                 if self._closed:
                     return
                 batch = self._next_batch()
@@ -167,7 +212,7 @@ class MicroBatcher:
                 continue
             if lane is None:
                 lane = work.lane
-            elif work.lane != lane:
+            elif work.lane != lane or (work.make is not None and work.left > room):
                 other_lanes.append(work)
                 continue
             start, stop = stops.get(work, (work.taken, work.taken))
@@ -185,6 +230,21 @@ class MicroBatcher:
         for piece in batch:
             if piece.start == 0:
                 piece.work.waited = started - piece.work.queued_at
+        made = [piece for piece in map(_made, batch) if piece.stop > piece.start]
+        if made:
+            self._run_made(made)
+            seconds = time.perf_counter() - started
+            rows = sum(piece.stop - piece.start for piece in made)
+            self._rate += 0.2 * (rows / max(seconds, 1e-6) - self._rate)
+            self._observer.batch_ran(rows, seconds)
+            for piece in made:
+                piece.work.ran += seconds
+        self._running_since = None
+        done = [piece.work for piece in batch if piece.work.error or not piece.work.left]
+        if done and self._loop is not None:
+            self._loop.call_soon_threadsafe(_deliver, done)
+
+    def _run_made(self, batch: list[_Slice]) -> None:
         try:
             self._run_together(batch)
         except Exception as error:  # noqa: BLE001 - the dispatcher outlives any batch
@@ -192,16 +252,6 @@ class MicroBatcher:
                 batch[0].work.error = error
             else:  # who is poisonous? the others must not suffer
                 self._run_apart(batch)
-        seconds = time.perf_counter() - started
-        self._running_since = None
-        rows = sum(piece.stop - piece.start for piece in batch)
-        self._rate += 0.2 * (rows / max(seconds, 1e-6) - self._rate)
-        self._observer.batch_ran(rows, seconds)
-        for piece in batch:
-            piece.work.ran += seconds
-        done = [piece.work for piece in batch if piece.work.error or not piece.work.left]
-        if done and self._loop is not None:
-            self._loop.call_soon_threadsafe(_deliver, done)
 
     def _run_together(self, batch: list[_Slice]) -> None:
         rows = batch[0].rows if len(batch) == 1 else np.concatenate([piece.rows for piece in batch])
@@ -223,6 +273,20 @@ class MicroBatcher:
                 piece.work.error = error
 
 
+def _made(piece: _Slice) -> _Slice:
+    """Return the slice of what `make` gave: no rows where it failed."""
+    work = piece.work
+    if work.make is None:
+        return piece
+    try:
+        work.rows = work.make()
+        work.count = len(work.rows)
+    except Exception as error:  # noqa: BLE001 - told to the request that it belongs to
+        work.error, work.count = error, 0
+    work.make, work.taken = None, work.count
+    return _Slice(work, 0, work.count)
+
+
 def _deliver(done: list[_Work]) -> None:
     """Hand out answers, in the event loop."""
     for work in done:
@@ -235,5 +299,5 @@ def _deliver(done: list[_Work]) -> None:
             work.parts[0]
             if len(work.parts) == 1
             else tuple(np.concatenate(column) for column in zip(*work.parts, strict=True))
-        )
+        )  # of no part: no columns
         work.reply.set_result(Answer(columns, work.waited, work.ran))

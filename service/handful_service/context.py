@@ -1,7 +1,7 @@
 """What is known of one request while it is answered: carried in the ASGI scope."""
 
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +12,15 @@ from handful_service.serving import Served
 _KEY = "handful.context"
 
 
-@dataclass
+@dataclass(slots=True)
 class RequestContext:
     """One request: its id, what it holds, which model answers it, where its time goes."""
 
     request_id: str
+    headers: Mapping[bytes, bytes]  # in lower case; the values of a repeated one stand in a row
     entry: Entry
     started: float = field(default_factory=time.perf_counter)
+    route: str = "unmatched"  # the template, never the path that was sent
     served: Served | None = None  # the model that the request leases
     status: int = 0  # of the response, once it has started
     problem: str | None = None  # the code of the problem that is the answer, if it is one
@@ -43,10 +45,14 @@ class RequestContext:
         finally:
             self.spent(name, time.perf_counter() - started)
 
+    def header(self, name: bytes) -> str:
+        """Return the value of a header, "" where it was not sent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
     def server_timing(self) -> str:
         """Return the value of the Server-Timing header (W3C), in milliseconds."""
         phases = [*self.seconds.items(), ("total", self.elapsed)]
-        return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in phases)
+        return ", ".join([f"{name};dur={1000 * seconds:.2f}" for name, seconds in phases])
 
 
 def attach(scope: MutableMapping[str, Any], context: RequestContext) -> None:

@@ -71,7 +71,7 @@ class DecodePool:
             for upload in uploads[start : start + _PIECE]:
                 if abandoned.is_set():
                     break
-                out.append(self._decode(upload, spec))
+                out.append(self._decode(upload, spec, self._max_pixels))
                 finished.append(None)
             return out
 
@@ -85,15 +85,30 @@ class DecodePool:
             self._dropped(len(uploads) - len(finished))
             raise
 
-    def _decode(self, upload: Upload, spec: ImageSpec) -> Decoded:
+    def decode_now(self, upload: Upload, spec: ImageSpec, *, max_pixels: int) -> Decoded | None:
+        """Return the pixels or the error of one upload, in this thread.
+
+        Returns:
+            None where its header announces more than `max_pixels`, and the limit allows them.
+        """
+        found = self._decode(upload, spec, min(max_pixels, self._max_pixels))
+        if max_pixels < self._max_pixels and _is_too_large(found):
+            return None
+        return found
+
+    def _decode(self, upload: Upload, spec: ImageSpec, max_pixels: int) -> Decoded:
         if isinstance(upload, ServiceError):
             return upload
         try:
             return pixels.decode(
-                upload.data, spec, media_type=upload.media_type, max_pixels=self._max_pixels
+                upload.data, spec, media_type=upload.media_type, max_pixels=max_pixels
             )
         except ImageError as error:
             return ServiceError.of_image(error)
         except Exception:  # noqa: BLE001 - a codec's own failure concerns this image only
             _log.exception("a decoder failed in a way that pixels.py does not know")
             return ServiceError("image_unreadable", "The image cannot be decoded.")
+
+
+def _is_too_large(found: Decoded) -> bool:
+    return isinstance(found, ServiceError) and found.code == "image_too_large"

@@ -4,11 +4,11 @@ The outermost layer, in plain ASGI, so that it also covers what the layers insid
 """
 
 import logging
+import random
 import re
-import uuid
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic_core import to_json
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +17,7 @@ from handful_service.errors import PROBLEM_JSON, ServiceError, problem
 from handful_service.pipeline import Pipeline
 
 _log = logging.getLogger("handful.access")
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CLIENT_GONE = 499  # nginx's number for the log and the metric; nobody is left to receive it
 
 
@@ -34,13 +34,14 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         with self._pipeline.backlog.enter() as entry:
-            context = RequestContext(_request_id(Headers(scope=scope)), entry)
+            headers = _mapping(scope["headers"])
+            context = RequestContext(_request_id(headers), headers, entry)
             attach(scope, context)
 
             async def send_with_headers(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     context.status = message["status"]
-                    self._add_headers(MutableHeaders(scope=message), context)
+                    message["headers"] = [*message.get("headers", ()), *self._headers(context)]
                 await send(message)
 
             try:
@@ -67,36 +68,32 @@ class Envelope:
         if not context.status:
             await problem_response(refusal, context)(scope, receive, send)
 
-    def _add_headers(self, headers: MutableHeaders, context: RequestContext) -> None:
+    def _headers(self, context: RequestContext) -> Iterator[tuple[bytes, bytes]]:
         served = context.served or self._pipeline.models.current
-        headers["X-Request-ID"] = context.request_id
-        headers["X-Model-Version"] = served.version if served else "none"
-        headers["X-Embedding-Space"] = served.space if served else "none"
-        headers["Server-Timing"] = context.server_timing()
+        yield b"x-request-id", context.request_id.encode()
+        yield b"x-model-version", served.version.encode() if served else b"none"
+        yield b"x-embedding-space", served.space.encode() if served else b"none"
+        yield b"server-timing", context.server_timing().encode()
 
     def _record(self, scope: Scope, context: RequestContext) -> None:
-        # The route's template, never the path that was sent: bounded, and nobody's data.
-        route = getattr(scope.get("route"), "path", "unmatched")
+        if "route" in scope:
+            context.route = getattr(scope["route"], "path", context.route)
+        route = context.route
         status = context.status or CLIENT_GONE
         metrics = self._pipeline.metrics
-        metrics.requests.labels(route, str(status)).inc()
+        metrics.request_ended(route, status, context.elapsed)
         if context.problem is not None:
             metrics.problems.labels(route, context.problem).inc()
-        metrics.request_seconds.labels(route).observe(context.elapsed)
         level = logging.DEBUG if route in {"/livez", "/readyz", "/metrics"} else logging.INFO
         if _log.isEnabledFor(level):
-            _log.log(
-                level,
-                "%s %s %d",
-                scope["method"],
-                route,
-                status,
-                extra={
-                    "request_id": context.request_id,
-                    "milliseconds": round(1000 * context.elapsed, 2),
-                    "images": context.images,
-                },
+            # Not by _log.log, which looks for the line of code that it was called from.
+            record = logging.LogRecord(
+                _log.name, level, __file__, 0, "%s %s %d", (scope["method"], route, status), None
             )
+            record.request_id = context.request_id
+            record.milliseconds = round(1000 * context.elapsed, 2)
+            record.images = context.images
+            _log.handle(record)
 
 
 def problem_response(error: ServiceError, context: RequestContext) -> Response:
@@ -110,6 +107,18 @@ def problem_response(error: ServiceError, context: RequestContext) -> Response:
     )
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
-    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+def _mapping(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    pairs = list(headers)
+    found = dict(pairs)
+    if len(found) < len(pairs):  # RFC 9110, section 5.3: a list in parts
+        found = {}
+        for name, value in pairs:
+            found[name] = b", ".join((found[name], value)) if name in found else value
+    return found
+
+
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id")
+    if given is not None and _SAFE_ID.fullmatch(given):
+        return given.decode()
+    return f"{random.getrandbits(128):032x}"  # an id, not a secret

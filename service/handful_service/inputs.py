@@ -7,6 +7,7 @@ None is ever fetched from a URL.
 import base64
 import binascii
 import functools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,11 +15,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from handful_bundle.manifest import ImageSpec
 from handful_service import npy
-from handful_service.context import context_of
+from handful_service.context import RequestContext
 from handful_service.decoding import DecodePool, EncodedImage, Upload
 from handful_service.errors import ServiceError
 from handful_service.multipart import read_multipart
@@ -61,20 +63,25 @@ class Reader:
     """Reads the body of one request.
 
     Args:
-        request: whose body has not been read.
+        receive: of a request whose body has not been read.
+        context: of that request.
         pool: parses large bodies beside the event loop.
         max_images: most items of a request.
     """
 
-    def __init__(self, request: Request, pool: DecodePool, max_images: int) -> None:
-        self._request = request
+    def __init__(
+        self, receive: Receive, context: RequestContext, pool: DecodePool, max_images: int
+    ) -> None:
+        self._receive = receive
+        self._context = context
+        self._whole: bytes | None = None
         self._pool = pool
         self._max_images = max_images
 
     @property
     def media_type(self) -> str:
         """The declared media type of the body, without parameters."""
-        declared = self._request.headers.get("content-type", "").split(";")[0].strip().lower()
+        declared = self._context.header(b"content-type").split(";")[0].strip().lower()
         return _ALIASES.get(declared, declared)
 
     async def images(self, spec: ImageSpec) -> Images | Pixels:
@@ -90,7 +97,7 @@ class Reader:
         if kind in RAW_TYPES:
             return Images([EncodedImage(body, kind)], single=True)
         if kind == MULTIPART:
-            content_type = self._request.headers["content-type"]
+            content_type = self._context.header(b"content-type")
             parse: Callable[[], Images | Pixels] = lambda: Images(  # noqa: E731
                 list(read_multipart(body, content_type, self._max_images))
             )
@@ -138,11 +145,23 @@ class Reader:
         return parse_json(await self._body(), model)
 
     async def _body(self) -> bytes:
-        with context_of(self._request.scope).phase("read"):
-            return await self._request.body()
+        if self._whole is not None:
+            return self._whole
+        started = time.perf_counter()
+        pieces = []
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            pieces.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        self._context.spent("read", time.perf_counter() - started)
+        self._whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return self._whole
 
     async def _parse(self, body: bytes, parse: Callable[[], Value]) -> Value:
-        context = context_of(self._request.scope)
+        context = self._context
         context.entry.hold(size=len(body))  # what is cut out of a body is about as large as it
         with context.phase("read"):
             return parse() if len(body) < _INLINE_BYTES else await self._pool.run(parse)

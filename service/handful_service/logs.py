@@ -4,15 +4,20 @@ What came from outside cannot break a line or forge one: control characters are 
 file name, address or key is ever logged.
 """
 
+import asyncio
+import functools
 import json
 import logging
 import sys
 import time
-from typing import Literal
+from contextlib import nullcontext
+from typing import Literal, TextIO
 
 # Our own lines say the same, once instead of at each look at a registry that is away.
 _LIBRARIES = {"uvicorn": "WARNING", "uvicorn.error": "WARNING", "urllib3": "ERROR"}
 _EXTRA = ("request_id", "milliseconds", "images")
+
+_TOGETHER = 0.1  # seconds
 
 
 def configure(style: Literal["plain", "json"], level: str) -> None:
@@ -22,11 +27,50 @@ def configure(style: Literal["plain", "json"], level: str) -> None:
         style: `plain` or `json`.
         level: least level, in lower case.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LinesTogether(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else PlainLines())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name, least in _LIBRARIES.items():
         logging.getLogger(name).setLevel(least)
+
+
+class LinesTogether(logging.Handler):
+    """Writes what an event loop says within 0.1 s at once: a write per request costs too much.
+
+    Warnings, and what other threads say, take what waits along and are written at once.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # it will write what waits
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write `record`, soon or now."""
+        try:
+            self._lines.append(self.format(record) + "\n")
+            loop = asyncio.get_running_loop() if record.levelno < logging.WARNING else None
+        except RuntimeError:  # no event loop in this thread
+            loop = None
+        except Exception:  # noqa: BLE001 - a line that cannot be written fails no request
+            self.handleError(record)
+            return
+        if loop is None:
+            self.flush()
+        elif self._loop is not loop:
+            self._loop = loop
+            loop.call_later(_TOGETHER, self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self.lock or nullcontext():
+            lines, self._lines, self._loop = self._lines, [], None
+            try:
+                self._stream.write("".join(lines))
+                self._stream.flush()
+            except (OSError, ValueError):  # nobody reads any more, or the stream is closed
+                return
 
 
 class PlainLines(logging.Formatter):
@@ -60,6 +104,8 @@ class JsonLines(logging.Formatter):
 
 def escape(text: str) -> str:
     """Return `text` without control characters and line separators: each as its escape."""
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
@@ -71,5 +117,9 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{whole}.{int(record.msecs):03d}Z"
+    return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

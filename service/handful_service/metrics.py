@@ -45,6 +45,9 @@ class Metrics:
         )  # fmt: skip
         for outcome in ("ok", "nonfinite_output"):  # so that an alarm sees the first one
             self.images.labels(outcome)
+        self.images_ok = self.images.labels("ok")
+        self._by_status: dict[tuple[str, int], Counter] = {}
+        self._by_route: dict[str, Histogram] = {}
         self.abstained = Counter(
             "handful_abstained_total", "Predictions that abstained: the image was too novel",
             registry=registry,
@@ -112,6 +115,18 @@ class Metrics:
         self.queue_bytes.set_function(lambda: backlog.bytes)
         self.queue_rows_limit.set(backlog.max_rows)
         self.queue_bytes_limit.set(backlog.max_bytes)
+
+    def request_ended(self, route: str, status: int, seconds: float) -> None:
+        """A request was answered, or given up with `status` 499."""
+        counter = self._by_status.get((route, status))
+        if counter is None:  # looking a child up costs as much as counting with it
+            counter = self.requests.labels(route, str(status))
+            self._by_status[route, status] = counter
+        counter.inc()
+        histogram = self._by_route.get(route)
+        if histogram is None:
+            histogram = self._by_route[route] = self.request_seconds.labels(route)
+        histogram.observe(seconds)
 
     def batch_ran(self, rows: int, seconds: float) -> None:
         """`rows` ran through a lane in one batch."""

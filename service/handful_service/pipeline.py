@@ -5,6 +5,7 @@ windows, however many images it has.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from handful_service.backlog import Backlog
 from handful_service.batching import Answer, Columns, Lane, MicroBatcher
 from handful_service.context import RequestContext
-from handful_service.decoding import DecodePool, Upload
+from handful_service.decoding import DecodePool, EncodedImage, Upload
 from handful_service.errors import Overloaded, ServiceError
 from handful_service.inputs import Images, Pixels
 from handful_service.metrics import Metrics
@@ -24,6 +25,8 @@ from handful_service.serving import Models, Served
 from handful_service.settings import Settings
 
 _MAX_RETRY_AFTER = 30  # seconds
+_TINY_BYTES = 2**13  # of all images of a request; decoding as much takes about 0.1 ms
+_TINY_PIXELS = 2**16  # of one image; a few bytes may hold many pixels
 
 
 @dataclass
@@ -118,6 +121,10 @@ class Pipeline:
         held = min(len(taken.uploads), 2 * self.settings.window(served.row_bytes))
         self._hold(context, held, held * served.row_bytes)
         async with self._deadline():
+            if self._are_tiny(served, taken.uploads):
+                results = await self._at_once(context, served, taken.uploads, lane)
+                if results is not None:
+                    return results
             return await self._windows(context, served, taken.uploads, lane)
 
     async def rows(self, context: RequestContext, rows: NDArray[Any], lane: Lane) -> Results:
@@ -132,6 +139,50 @@ class Pipeline:
         async with self._deadline():
             answer = await self.batcher.submit(lane, rows)
         results = Results(len(rows), answer.columns, np.arange(len(rows)))
+        self._account(context, results, [answer])
+        return results
+
+    def _are_tiny(self, served: Served, uploads: Sequence[Upload]) -> bool:
+        """Whether decoding `uploads` takes less than handing them to a thread.
+
+        On a GPU the dispatcher has the GPU to feed and decodes nothing.
+        """
+        if served.bundle.provider != "cpu" or len(uploads) > self.batcher.turn:
+            return False
+        size = sum(len(upload.data) for upload in uploads if isinstance(upload, EncodedImage))
+        return size <= _TINY_BYTES
+
+    async def _at_once(
+        self, context: RequestContext, served: Served, uploads: Sequence[Upload], lane: Lane
+    ) -> Results | None:
+        """Let the dispatcher decode; None where an image turns out to be larger than its file."""
+        results = Results(len(uploads))
+        spec = served.bundle.manifest.image
+        larger: list[Upload] = []
+
+        def make() -> NDArray[Any]:
+            started = time.perf_counter()
+            kept, pixels = [], []
+            for index, upload in enumerate(uploads):
+                item = self.pool.decode_now(upload, spec, max_pixels=_TINY_PIXELS)
+                if item is None:
+                    larger.append(upload)
+                    break
+                if isinstance(item, ServiceError):
+                    results.errors[index] = item
+                else:
+                    kept.append(index)
+                    pixels.append(item)
+            context.spent("decode", time.perf_counter() - started)
+            if larger or not pixels:
+                return np.empty((0, *spec.shape), np.uint8)
+            results.index = np.array(kept, np.intp)
+            return pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
+
+        answer = await self.batcher.submit_later(lane, make, len(uploads))
+        if larger:
+            return None
+        results.columns = answer.columns
         self._account(context, results, [answer])
         return results
 

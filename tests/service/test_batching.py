@@ -1,6 +1,7 @@
 """Laws of the micro-batcher, with lanes that record what they are given."""
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -101,6 +102,73 @@ def test_every_row_gets_its_own_answer(requests: list[tuple[bool, int]]) -> None
     assert sorted(ran) == list(range(sum(count for _, count in requests)))
     assert all(len(rows) <= MAX_ROWS for _, rows in ledger.batches)
     assert ledger.observed == [len(rows) for _, rows in ledger.batches]
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(1, MAX_ROWS // 4), st.integers(0, 2)),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_rows_that_are_made_in_turn_are_like_others(
+    requests: list[tuple[bool, int, int]],
+) -> None:
+    """Rows made by the dispatcher, mixed with rows that were there, each get their own answer;
+    of those that make fewer, none or fail, the others notice nothing.
+    """
+    all_, none, broken = range(3)
+
+    async def body(batcher: MicroBatcher, ledger: Ledger) -> None:
+        blocker = await occupy(batcher, ledger)
+        replies, first = [], 0
+
+        def later(rows: NDArray[Any], kind: int) -> NDArray[Any]:
+            if kind == broken:
+                raise ZeroDivisionError
+            return rows if kind == all_ else rows[:0]
+
+        for is_later, count, kind in requests:
+            rows = np.arange(first, first + count)
+            first += count
+            if is_later:
+                make = functools.partial(later, rows, kind)
+                replies.append(batcher.submit_later(ledger.double, make, count))
+            else:
+                replies.append(batcher.submit(ledger.double, rows))
+        ledger.gate.set()
+        answers = await asyncio.gather(*replies, return_exceptions=True)
+        first = 0
+        for (is_later, count, kind), answer in zip(requests, answers, strict=True):
+            rows = np.arange(first, first + count)
+            first += count
+            if is_later and kind == broken:
+                assert isinstance(answer, ZeroDivisionError)
+            elif is_later and kind == none:
+                assert answer.columns == ()
+            else:
+                assert answer.columns[0].tolist() == (rows * 2).tolist()
+        await blocker
+
+    ledger = run(body)
+    assert all(0 < len(rows) <= MAX_ROWS for _, rows in ledger.batches)
+
+
+def test_nothing_is_made_for_who_has_gone() -> None:
+    """Rows of an abandoned request are not made, and are counted as dropped."""
+    made = []
+
+    async def body(batcher: MicroBatcher, ledger: Ledger) -> None:
+        blocker = await occupy(batcher, ledger)
+        reply = batcher.submit_later(ledger.double, lambda: made.append(1) or np.ones(1), 1)
+        await asyncio.sleep(0)
+        reply.cancel()
+        ledger.gate.set()
+        await blocker
+        await batcher.submit(ledger.double, np.array([7]))
+
+    assert run(body).dropped == 1
+    assert not made
 
 
 def test_idle_batcher_runs_at_once() -> None:

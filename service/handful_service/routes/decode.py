@@ -147,8 +147,8 @@ async def _answer(
         terms: whether JSON lists distortion and rate.
     """
     pool = call.pipeline.pool
-    as_npy = answers.asks_for(call.request, npy.MEDIA_TYPE)
-    as_png = results.count == 1 and not as_npy and not answers.asks_for(call.request, answers.JSON)
+    as_npy = answers.asks_for(call.context, npy.MEDIA_TYPE)
+    as_png = results.count == 1 and not as_npy and not answers.asks_for(call.context, answers.JSON)
     answers.settle(results, call.pipeline.metrics, single=single, all_or_nothing=as_npy or as_png)
     shape = served.bundle.manifest.image.shape
     images = results.columns[_IMAGES] if results.columns else np.empty((0, *shape), np.uint8)

@@ -3,29 +3,26 @@
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.types import Receive, Scope
 
 from handful_service.context import RequestContext, context_of
 from handful_service.inputs import Reader
 from handful_service.pipeline import Pipeline
 
 
-def _pipeline(request: Request) -> Pipeline:
-    pipeline: Pipeline = request.app.state.pipeline
-    return pipeline
-
-
 class Call:
     """One request with all that answers it."""
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.pipeline = _pipeline(request)
-        self.context: RequestContext = context_of(request.scope)
-        self.reader = Reader(request, self.pipeline.pool, self.pipeline.settings.max_images)
+    __slots__ = ("context", "pipeline", "reader")
+
+    def __init__(self, scope: Scope, receive: Receive, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.context: RequestContext = context_of(scope)
+        self.reader = Reader(receive, self.context, pipeline.pool, pipeline.settings.max_images)
 
 
 async def _call(request: Request) -> Call:  # async: FastAPI runs plain functions in a thread
-    return Call(request)
+    return Call(request.scope, request.receive, request.app.state.pipeline)
 
 
 CallDep = Annotated[Call, Depends(_call)]

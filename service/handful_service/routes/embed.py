@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from handful_service import answers, npy
 from handful_service.inputs import Images
 from handful_service.openapi import WITH_IMAGES, also, images_body, problems
-from handful_service.routes.dependencies import CallDep
+from handful_service.routes.dependencies import Call, CallDep
 from handful_service.schemas import EmbedResponse
 
 router = APIRouter(tags=["inference"])
@@ -34,15 +34,19 @@ async def embed(
     ] = "embedding",
 ) -> Response:
     """Return one embedding per image, in their order."""
+    return await answer(call, latent=space == "latent")
+
+
+async def answer(call: Call, *, latent: bool) -> Response:
+    """Return the embeddings, or latents, of what the request holds."""
     pipeline, context = call.pipeline, call.context
     with pipeline.lease(context) as served:
         taken = await call.reader.images(served.bundle.manifest.image)
         results = await pipeline.images(context, served, taken, served.encode)
-        latent = space == "latent"
         used = (_MEAN, _LOG_VARIANCE) if latent else (_EMBEDDING,)
         if results.columns:
             results.reject_nonfinite(*used)
-        as_npy = answers.asks_for(call.request, npy.MEDIA_TYPE)
+        as_npy = answers.asks_for(call.context, npy.MEDIA_TYPE)
         single = isinstance(taken, Images) and taken.single
         answers.settle(results, pipeline.metrics, single=single, all_or_nothing=as_npy)
         manifest = served.bundle.manifest
