@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,11 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handful_bundle.bundle import Bundle
 from handful_bundle.session import cpu_quota
+from handful_service import connections
 from handful_service.body import BodyGuard
 from handful_service.cache import Cache
 from handful_service.context import context_of
 from handful_service.envelope import Envelope, problem_response
 from handful_service.errors import ServiceError
+from handful_service.keys import Keys
 from handful_service.loading import Loader
 from handful_service.metrics import Metrics
 from handful_service.openapi import complete
@@ -47,9 +50,10 @@ def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -
     metrics.watch(pipeline.backlog)
     readiness = Readiness(pipeline, metrics)
     loader = Loader(settings, models, metrics)
+    keys = None if settings.api_keys_file is None else Keys(settings.api_keys_file)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         watcher = None
         if bundle is not None:
             await asyncio.to_thread(loader.put, Served(bundle, manifest_version(bundle)))
@@ -63,7 +67,7 @@ def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -
         pipeline.start()
         readiness.drain_on_sigterm(settings.drain_seconds)
         try:
-            yield
+            yield {connections.STATE: connections.Guard(settings, metrics)}
         finally:
             if watcher is not None:
                 watcher.close()
@@ -87,8 +91,8 @@ def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -
     for router in routers:
         app.include_router(router)
     app.add_middleware(BodyGuard, settings=settings, metrics=metrics)
-    app.add_middleware(Envelope, pipeline=pipeline)  # added last, so outermost
-    app.shortcut = Envelope(BodyGuard(Shortcut(pipeline), settings, metrics), pipeline)
+    app.add_middleware(Envelope, pipeline=pipeline, keys=keys)  # added last, so outermost
+    app.shortcut = Envelope(BodyGuard(Shortcut(pipeline), settings, metrics), pipeline, keys)
     app.openapi = lambda: complete(app)  # type: ignore[method-assign]  # FastAPI's documented seam
     return app
 

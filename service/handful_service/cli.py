@@ -1,6 +1,7 @@
 """`handful-serve`: flags → settings → a server. Each flag is also `HANDFUL_<FLAG>`."""
 
 import argparse
+import ipaddress
 import logging
 import os
 import signal
@@ -18,6 +19,8 @@ from handful_bundle.bundle import Bundle
 from handful_bundle.errors import BundleMissing, HandfulError
 from handful_service import logs
 from handful_service.app import create_app
+from handful_service.connections import GuardedProtocol
+from handful_service.keys import Keys, KeysUnusable
 from handful_service.registry import Reference, RegistryError
 from handful_service.settings import Settings
 
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except _UsageError as error:
         _complain(str(error))
         sys.exit(2)
-    except (BundleMissing, RegistryError) as error:
+    except (BundleMissing, KeysUnusable, RegistryError) as error:
         _complain(str(error))
         sys.exit(2)
     except HandfulError as error:
@@ -93,10 +96,14 @@ def _serve(settings: Settings) -> int:
         )
     if settings.workers > 1 and settings.device == "cuda":
         raise _UsageError("--workers: one process per GPU; leave it at 1 with --device cuda")
+    if settings.api_keys_file is not None:
+        Keys(settings.api_keys_file)  # told in one line, before anything listens
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     _log.info("listening on %s", address)
+    if settings.api_keys_file is None:
+        _warn_of_strangers(listener)
     if settings.workers > 1:
         return _serve_in_workers(settings, listener)
     server = uvicorn.Server(_config(settings, create_app(settings, bundle)))
@@ -134,6 +141,7 @@ def _config(settings: Settings, app: object, *, factory: bool = False) -> uvicor
         access_log=False,  # the envelope writes it
         server_header=False,
         proxy_headers=False,
+        http=GuardedProtocol,
         ws="none",
         lifespan="on",
         timeout_keep_alive=75,
@@ -154,6 +162,19 @@ def _listen(settings: Settings) -> socket.socket:
         ) from None
     listener.set_inheritable(True)
     return listener
+
+
+def _warn_of_strangers(listener: socket.socket) -> None:
+    """Say who may ask where nobody needs a key."""
+    if ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
+        _log.info(
+            "only this machine can ask; --host opens the service to others, and "
+            "HANDFUL_API_KEYS_FILE names the keys that they need"
+        )
+    else:
+        _log.warning(
+            "anyone who reaches this address may ask: no keys are set (HANDFUL_API_KEYS_FILE)"
+        )
 
 
 def _complain(message: str) -> None:

@@ -4,8 +4,6 @@ The outermost layer, in plain ASGI, so that it also covers what the layers insid
 """
 
 import logging
-import random
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic_core import to_json
@@ -14,19 +12,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handful_service.context import RequestContext, attach
 from handful_service.errors import PROBLEM_JSON, ServiceError, problem
+from handful_service.keys import Keys
 from handful_service.pipeline import Pipeline
+from handful_service.request_id import request_id_of
 
 _log = logging.getLogger("handful.access")
-_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+# What tells nothing of images, labels or load: for supervisors, and for who reads on how to ask.
+_OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
 CLIENT_GONE = 499  # nginx's number for the log and the metric; nobody is left to receive it
 
 
 class Envelope:
     """Opens the context of a request and closes it."""
 
-    def __init__(self, app: ASGIApp, pipeline: Pipeline) -> None:
+    def __init__(self, app: ASGIApp, pipeline: Pipeline, keys: Keys | None = None) -> None:
         self._app = app
         self._pipeline = pipeline
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
@@ -35,7 +37,7 @@ class Envelope:
             return
         with self._pipeline.backlog.enter() as entry:
             headers = _mapping(scope["headers"])
-            context = RequestContext(_request_id(headers), headers, entry)
+            context = RequestContext(request_id_of(headers), headers, entry)
             attach(scope, context)
 
             async def send_with_headers(message: Message) -> None:
@@ -53,6 +55,8 @@ class Envelope:
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
         try:
+            if self._keys is not None and scope["path"] not in _OPEN:
+                self._keys.check(context)
             await self._app(scope, receive, send)
         except ServiceError as error:
             refusal = error
@@ -115,10 +119,3 @@ def _mapping(headers: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
         for name, value in pairs:
             found[name] = b", ".join((found[name], value)) if name in found else value
     return found
-
-
-def _request_id(headers: Mapping[bytes, bytes]) -> str:
-    given = headers.get(b"x-request-id")
-    if given is not None and _SAFE_ID.fullmatch(given):
-        return given.decode()
-    return f"{random.getrandbits(128):032x}"  # an id, not a secret

@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
     # the request
     "bad_request": Kind(400, "The request is malformed"),
     "multipart_invalid": Kind(400, "The multipart body is malformed"),
+    "unauthorized": Kind(401, "The request bears no live key"),
     "not_found": Kind(404, "There is no such route"),
     "method_not_allowed": Kind(405, "The route does not take this method"),
     "body_timeout": Kind(408, "The body did not arrive in time", retryable=True),

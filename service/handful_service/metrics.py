@@ -61,6 +61,14 @@ class Metrics:
         )  # fmt: skip
         for stage in ("decode", "queue"):
             self.dropped.labels(stage)
+        self.connections = Gauge("handful_connections", "Open connections", registry=registry)
+        self.connections_closed = Counter(
+            "handful_connections_closed_total",
+            "Connections closed for want of a whole header, a whole body, or room", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        for reason in ("header", "body", "full"):
+            self.connections_closed.labels(reason)
         self.batches = Counter("handful_batches_total", "Batches run", registry=registry)
         self.batch_rows = Histogram(
             "handful_batch_rows", "Rows in a batch", buckets=_ROWS, registry=registry

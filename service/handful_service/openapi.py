@@ -41,7 +41,8 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     ReconstructResponse,
 )
 
-ANY_ROUTE = ("internal_error",)
+OPEN_ROUTE = ("internal_error",)
+ANY_ROUTE = (*OPEN_ROUTE, "unauthorized")
 WITH_BODY = (
     *ANY_ROUTE,
     "bad_request",
@@ -53,6 +54,7 @@ WITH_BODY = (
     "not_ready",
     "deadline_exceeded",
     "nonfinite_output",
+    "parameter_invalid",
 )
 WITH_IMAGES = (
     *WITH_BODY,
@@ -75,6 +77,13 @@ _HEADERS = {
     "X-Model-Version": "the version that answered; `none` before any is loaded",
     "X-Embedding-Space": "the digest of its embedding space; `none` before any is loaded",
     "Server-Timing": "milliseconds: read, decode, queue, model, total",
+}
+_TIMEOUT = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "description": "After so many milliseconds from its first byte on, nobody wants the answer any "
+    "more: what is left of the request is not computed, and it is 504.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
 }
 
 
@@ -169,8 +178,19 @@ def complete(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A live key, where the operator has set any.",
+        }
+    }
     for path in document["paths"].values():
         for operation in path.values():
+            if "401" in operation["responses"]:
+                operation["security"] = [{}, {"key": []}]
+            if "requestBody" in operation:
+                operation.setdefault("parameters", []).append(_TIMEOUT)
             for response in operation["responses"].values():
                 response.setdefault("headers", {}).update(
                     {name: _header(text, str) for name, text in _HEADERS.items()}

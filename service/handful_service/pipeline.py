@@ -25,8 +25,10 @@ from handful_service.serving import Models, Served
 from handful_service.settings import Settings
 
 _MAX_RETRY_AFTER = 30  # seconds
+_MAX_DIGITS = 9
 _TINY_BYTES = 2**13  # of all images of a request; decoding as much takes about 0.1 ms
 _TINY_PIXELS = 2**16  # of one image; a few bytes may hold many pixels
+TIMEOUT_HEADER = b"x-request-timeout-ms"
 
 
 @dataclass
@@ -120,7 +122,7 @@ class Pipeline:
             return await self.rows(context, taken.rows, lane)
         held = min(len(taken.uploads), 2 * self.settings.window(served.row_bytes))
         self._hold(context, held, held * served.row_bytes)
-        async with self._deadline():
+        async with self._deadline(context):
             if self._are_tiny(served, taken.uploads):
                 results = await self._at_once(context, served, taken.uploads, lane)
                 if results is not None:
@@ -136,7 +138,7 @@ class Pipeline:
         """
         # They are in memory already and take turns with others: no windows.
         self._hold(context, min(len(rows), 2 * self.settings.max_batch), 0)
-        async with self._deadline():
+        async with self._deadline(context):
             answer = await self.batcher.submit(lane, rows)
         results = Results(len(rows), answer.columns, np.arange(len(rows)))
         self._account(context, results, [answer])
@@ -221,15 +223,19 @@ class Pipeline:
         return results
 
     @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
+    async def _deadline(self, context: RequestContext) -> AsyncIterator[None]:
         seconds = self.settings.timeout_seconds
+        wanted = context.headers.get(TIMEOUT_HEADER)
+        if wanted is not None:
+            seconds = min(seconds, _seconds(wanted) - context.elapsed)
         try:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError:
             raise ServiceError(
                 "deadline_exceeded",
-                f"Not answered within {seconds:g} s; send fewer images at once or try later.",
+                f"Not answered within {max(0, seconds):g} s; send fewer images at once or try "
+                "later.",
                 retry_after=self.retry_after(),
             ) from None
 
@@ -245,3 +251,13 @@ class Pipeline:
         for answer in answers:
             context.spent("queue", answer.waited)
             context.spent("model", answer.ran)
+
+
+def _seconds(milliseconds: bytes) -> float:
+    if not milliseconds.isdigit() or len(milliseconds) > _MAX_DIGITS:
+        raise ServiceError(
+            "parameter_invalid",
+            "X-Request-Timeout-Ms: send a whole number of milliseconds, counted from the "
+            "request's first byte.",
+        )
+    return int(milliseconds) / 1000

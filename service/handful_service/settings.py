@@ -47,8 +47,15 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(64 * MEBIBYTE, ge=1, description="bytes of one request's body")
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="pixels of one image, before resizing")
 
+    max_connections: int = Field(
+        4096, ge=1, description="open connections; beyond it idle ones are closed, or 503"
+    )
+
     timeout_seconds: float = Field(
         30.0, gt=0, description="from the body's last byte to the answer; beyond it 504"
+    )
+    header_seconds: float = Field(
+        8.0, gt=0, description="for the header of a request; beyond it the connection is closed"
     )
     body_seconds: float = Field(
         30.0, gt=0, description="from the first byte of a request to the last; beyond it 408"
@@ -61,6 +68,10 @@ class Settings(BaseSettings):
     )
     grace_seconds: float = Field(
         25.0, gt=0, description="after the port closes: time for requests in flight"
+    )
+
+    api_keys_file: Path | None = Field(
+        None, description="SHA-256 digests of the keys that may ask, one a line; none: anyone may"
     )
 
     poll_seconds: float = Field(5.0, gt=0, description="between two looks at the registry")

@@ -17,6 +17,7 @@ import handful_training
 from handful_bundle.errors import BundleError, BundleMissing, HandfulError, ImageError
 from handful_client.problems import _BY_STATUS
 from handful_service.errors import KINDS, ServiceError
+from handful_service.keys import KeysUnusable
 from handful_service.registry import RegistryError
 from handful_training.errors import InputError
 
@@ -103,7 +104,8 @@ def test_each_class_has_its_row(classes) -> None:
         place, said = CLASSES[error.__name__][:2]
         statuses = []
         if "service" in place:
-            statuses.append(2 if issubclass(error, (BundleMissing, RegistryError)) else 1)
+            usage = (BundleMissing, KeysUnusable, RegistryError)
+            statuses.append(2 if issubclass(error, usage) else 1)
         if "training" in place:
             statuses.append(2 if issubclass(error, InputError) else 1)
         assert said == ", ".join(map(str, dict.fromkeys(statuses))), error.__name__

@@ -122,6 +122,28 @@ def test_deadline(serve, bundle_dir, slow_picture) -> None:
     assert server.metric("handful_batches_total") == 0
 
 
+def test_a_client_may_want_it_sooner(server, picture, slow_picture) -> None:
+    """X-Request-Timeout-Ms bounds one request from its first byte on; what is over is 504, what is
+    no number 422, and a generous one changes nothing.
+    """
+
+    def ask(milliseconds: str, body: bytes) -> httpx.Response:
+        headers = {**PNG, "X-Request-Timeout-Ms": milliseconds}
+        return server.client.post("/embed", content=body, headers=headers)
+
+    assert ask("60000", picture(kind="PNG")).status_code == 200
+    before = server.metric("handful_batches_total")
+    for milliseconds in ("0", "20"):
+        answer = ask(milliseconds, slow_picture)
+        assert answer.status_code == 504
+        assert answer.json()["code"] == "deadline_exceeded"
+    assert server.metric("handful_batches_total") == before
+    for nonsense in ("-1", "1.5", "soon", "9" * 10):
+        answer = ask(nonsense, picture(kind="PNG"))
+        assert answer.status_code == 422
+        assert answer.json()["code"] == "parameter_invalid"
+
+
 def test_slow_body(serve, bundle_dir) -> None:
     """A body that does not arrive in time is 408, and other requests are not affected."""
     server = serve(bundle_dir, HANDFUL_BODY_SECONDS="0.3").wait_ready()

@@ -22,7 +22,7 @@ _EMBEDDING, _MEAN, _LOG_VARIANCE = range(3)  # columns of `Served.encode`
     response_model=EmbedResponse,
     responses={
         **also("Embeddings; with `Accept: application/x-npy` float32 [N, E].", npy.MEDIA_TYPE),
-        **problems(*WITH_IMAGES, "parameter_invalid"),
+        **problems(*WITH_IMAGES),
     },
     openapi_extra=images_body(),
 )

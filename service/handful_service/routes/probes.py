@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from handful_service.errors import ServiceError
-from handful_service.openapi import ANY_ROUTE, problems
+from handful_service.openapi import ANY_ROUTE, OPEN_ROUTE, problems
 from handful_service.readiness import Readiness
 from handful_service.routes.dependencies import CallDep
 from handful_service.schemas import ProbeResponse
@@ -17,7 +17,7 @@ def _readiness(request: Request) -> Readiness:
     return readiness
 
 
-@router.get("/livez", summary="Alive", responses=problems(*ANY_ROUTE, "not_ready"))
+@router.get("/livez", summary="Alive", responses=problems(*OPEN_ROUTE, "not_ready"))
 async def livez(request: Request) -> ProbeResponse:
     """Whether process and dispatcher work. If not, restart the process."""
     if not _readiness(request).alive():
@@ -25,7 +25,7 @@ async def livez(request: Request) -> ProbeResponse:
     return ProbeResponse(status="alive")
 
 
-@router.get("/readyz", summary="Ready", responses=problems(*ANY_ROUTE, "not_ready"))
+@router.get("/readyz", summary="Ready", responses=problems(*OPEN_ROUTE, "not_ready"))
 async def readyz(request: Request) -> ProbeResponse:
     """Whether a checked and warmed model answers and the process is not about to stop."""
     reason = _readiness(request).missing()

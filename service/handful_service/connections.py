@@ -1,0 +1,145 @@
+"""Connections that would be held for ever: by slow requests, by none, or by too many clients.
+
+uvicorn waits for a header, and for a body whose request is answered already, as long as a client
+likes. Here one look a second closes what is overdue, so that a request in time pays nothing for it.
+"""
+
+import asyncio
+import resource
+from typing import Any
+
+from pydantic_core import to_json
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from handful_service.errors import PROBLEM_JSON, Overloaded, ServiceError, problem
+from handful_service.metrics import Metrics
+from handful_service.request_id import new_request_id
+from handful_service.settings import Settings
+
+STATE = "connections"  # where the lifespan's state holds the `Guard`
+_LOOK_SECONDS = 1.0
+_OTHER_FILES = 64  # of the process itself: libraries, logs, downloads
+_MARGIN_SECONDS = 2.0  # after `body_seconds` the request itself is told first
+
+
+class Guard:
+    """Knows all connections of one process.
+
+    Args:
+        settings: the limits.
+        metrics: counts what is closed.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._header_seconds = settings.header_seconds
+        self._request_seconds = settings.body_seconds + _MARGIN_SECONDS
+        self._most = min(settings.max_connections, _open_files())
+        self._metrics = metrics
+        self._open: dict[GuardedProtocol, None] = {}  # the oldest first
+        self._looking: asyncio.TimerHandle | None = None
+        metrics.connections.set_function(lambda: len(self._open))
+
+    def opened(self, connection: "GuardedProtocol") -> None:
+        """Take in a connection, in place of an idle one if there are too many."""
+        if len(self._open) >= self._most:
+            idle = next((one for one in self._open if one.idle), None)
+            if idle is None:
+                busy = Overloaded(f"{self._most} connections are open, all of them busy")
+                connection.refuse(busy)
+            self.close(idle or connection, "full")
+        self._open[connection] = None
+        if self._looking is None:
+            self._looking = connection.loop.call_later(_LOOK_SECONDS, self._look, connection.loop)
+
+    def closed(self, connection: "GuardedProtocol") -> None:
+        """Forget a connection."""
+        self._open.pop(connection, None)
+
+    def close(self, connection: "GuardedProtocol", reason: str) -> None:
+        """Close a connection for `reason`, one of the metric's."""
+        self._metrics.connections_closed.labels(reason).inc()
+        connection.transport.close()
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in list(self._open):
+            if connection.waits_since is None:
+                continue
+            seconds = now - connection.waits_since
+            if connection.in_header and seconds > self._header_seconds:
+                self.close(connection, "header")
+            elif seconds > self._request_seconds:
+                self.close(connection, "body")
+        again = loop.call_later(_LOOK_SECONDS, self._look, loop) if self._open else None
+        self._looking = again
+
+
+def _open_files() -> int:
+    """Return how many connections the limit on open files leaves room for, raised if it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        soft = hard if hard != resource.RLIM_INFINITY else max(soft, 2**16)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, soft - _OTHER_FILES)
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol, under the eyes of a `Guard`."""
+
+    in_header = True
+    waits_since: float | None = None  # for the rest of a request; None: between two
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self.waits_since = self.loop.time()
+        self._guard: Guard = self.app_state[STATE]
+        self._guard.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Be forgotten."""
+        self._guard.closed(self)
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of a request."""
+        super().on_message_begin()
+        self.in_header = True
+        if self.waits_since is None:
+            self.waits_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        """Go on to wait for its body."""
+        self.in_header = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for nothing."""
+        self.waits_since = None
+        super().on_message_complete()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being received or answered."""
+        between = self.waits_since is None or self.in_header
+        return between and (self.cycle is None or bool(self.cycle.response_complete))
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, as every problem is told."""
+        del msg
+        self.refuse(ServiceError("bad_request", "This is not a request of HTTP/1.1."))
+        self.transport.close()
+
+    def refuse(self, error: ServiceError) -> None:
+        """Write `error` as the answer to whatever was sent."""
+        request_id = new_request_id()
+        body = to_json(problem(error, request_id))
+        headers: dict[str, Any] = {
+            **error.headers,
+            "Content-Type": PROBLEM_JSON,
+            "Content-Length": len(body),
+            "Connection": "close",
+            "X-Request-ID": request_id,
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[error.kind.status] + lines.encode() + b"\r\n" + body)
