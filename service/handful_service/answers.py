@@ -1,12 +1,12 @@
 """Results → the bytes of an answer: JSON, npy or PNG."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
-from pydantic_core import to_json
 from starlette.responses import Response
 
 from handful_bundle.pixels import encode_png
@@ -48,14 +48,19 @@ def error_list(results: Results) -> list[dict[str, Any]]:
     return [item_error(index, results.errors[index]) for index in sorted(results.errors)]
 
 
-def place(results: Results, values: list[Value]) -> list[Value | None]:
+def place(results: Results, values: Sequence[Value]) -> Sequence[Value | None]:
     """Return one entry per item: its value, or None where the item failed."""
     if not results.errors:
-        return list(values)
+        return values
     out: list[Value | None] = [None] * results.count
     for index, value in zip(results.index.tolist(), values, strict=True):
         out[index] = value
     return out
+
+
+def rows(results: Results, matrix: NDArray[Any]) -> NDArray[Any] | Sequence[Any]:
+    """Return one row of `matrix` per item, as numbers that round to the very float32, or None."""
+    return place(results, list(matrix)) if results.errors else np.ascontiguousarray(matrix)
 
 
 def settle(results: Results, metrics: Metrics, *, single: bool, all_or_nothing: bool) -> None:
@@ -87,14 +92,27 @@ def settle(results: Results, metrics: Metrics, *, single: bool, all_or_nothing: 
         )
 
 
+class Reply(Response):
+    """A whole answer without headers of its own: a third of the time of a `Response`."""
+
+    def __init__(self, body: bytes, media_type: str) -> None:
+        self.status_code = 200
+        self.body = body
+        self.background = None
+        self.raw_headers = [
+            (b"content-type", media_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+
+
 async def json_response(pool: DecodePool, numbers: int, content: Callable[[], Any]) -> Response:
     """Return `content()` as JSON, written in a thread if it holds many `numbers`."""
 
     def write() -> bytes:
-        return to_json(content())
+        return orjson.dumps(content(), option=orjson.OPT_SERIALIZE_NUMPY)
 
     body = write() if numbers < _INLINE_NUMBERS else await pool.run(write)
-    return Response(body, media_type=JSON)
+    return Reply(body, JSON)
 
 
 async def npy_response(pool: DecodePool, array: NDArray[Any]) -> Response:

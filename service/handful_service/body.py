@@ -67,38 +67,55 @@ class _Incoming:
         self._settings = settings
         self._received = 0
         self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + settings.body_seconds
-        self._timer: asyncio.TimerHandle | None = None  # set once the body is whole
+        self._timer = self._loop.call_later(settings.body_seconds, self._give_up)
+        self._whole = self._late = self._receiving = False
         self._listener: asyncio.Task[Message] | None = None
         self._request = asyncio.current_task()
         self.client_gone = False
 
     async def __call__(self) -> Message:
-        if self._timer is not None:  # the body is whole: only the end can follow
+        if self._whole:  # only the end can follow
             self._begin_to_listen()
             assert self._listener is not None
             return await asyncio.shield(self._listener)
+        if self._late:
+            raise self._too_late()
+        self._receiving = True
         try:
-            async with asyncio.timeout_at(self._deadline):
-                message = await self._receive()
-        except TimeoutError:
-            raise ServiceError(
-                "body_timeout",
-                f"The body did not arrive within {self._settings.body_seconds:g} s.",
-                headers={"Connection": "close"},
-            ) from None
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if not self._late or self._request is None:
+                raise
+            self._request.uncancel()
+            raise self._too_late() from None
+        finally:
+            self._receiving = False
         if message["type"] == "http.request":
             self._count(len(message.get("body", b"")))
             if not message.get("more_body", False):
+                self._whole = True
+                self._timer.cancel()
                 self._timer = self._loop.call_later(_LISTEN_AFTER, self._begin_to_listen)
         return message
 
     def close(self) -> None:
         """The answer is sent, or will never be."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()
+
+    def _give_up(self) -> None:
+        """The rest of the body has not come in time."""
+        self._late = True
+        if self._receiving and self._request is not None:
+            self._request.cancel()
+
+    def _too_late(self) -> ServiceError:
+        return ServiceError(
+            "body_timeout",
+            f"The body did not arrive within {self._settings.body_seconds:g} s.",
+            headers={"Connection": "close"},
+        )
 
     def _begin_to_listen(self) -> None:
         if self._listener is None:

@@ -8,7 +8,7 @@ import asyncio
 import resource
 from typing import Any
 
-from pydantic_core import to_json
+import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handful_service.errors import PROBLEM_JSON, Overloaded, ServiceError, problem
@@ -133,7 +133,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def refuse(self, error: ServiceError) -> None:
         """Write `error` as the answer to whatever was sent."""
         request_id = new_request_id()
-        body = to_json(problem(error, request_id))
+        body = orjson.dumps(problem(error, request_id))
         headers: dict[str, Any] = {
             **error.headers,
             "Content-Type": PROBLEM_JSON,

@@ -7,7 +7,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -20,7 +20,9 @@ from handful_bundle.manifest import ImageSpec
 from handful_service.errors import ServiceError
 
 _log = logging.getLogger(__name__)
-_PIECE = 8  # images that one thread takes at a time: single images wait for no more than these
+# What one thread takes at a time: single images wait for no more than this, and less than this is
+# not worth handing over.
+_PIECE_IMAGES, _PIECE_BYTES = 8, 2**15
 
 Value = TypeVar("Value")
 
@@ -66,18 +68,16 @@ class DecodePool:
         abandoned = threading.Event()
         finished: list[None] = []  # one entry per upload; appending is atomic
 
-        def piece(start: int) -> list[Decoded]:
+        def piece(mine: Sequence[Upload]) -> list[Decoded]:
             out: list[Decoded] = []
-            for upload in uploads[start : start + _PIECE]:
+            for upload in mine:
                 if abandoned.is_set():
                     break
                 out.append(self._decode(upload, spec, self._max_pixels))
                 finished.append(None)
             return out
 
-        pieces = [
-            self.run(functools.partial(piece, start)) for start in range(0, len(uploads), _PIECE)
-        ]
+        pieces = [self.run(functools.partial(piece, mine)) for mine in _pieces(uploads)]
         try:
             return [item for part in await asyncio.gather(*pieces) for item in part]
         except asyncio.CancelledError:
@@ -108,6 +108,18 @@ class DecodePool:
         except Exception:  # noqa: BLE001 - a codec's own failure concerns this image only
             _log.exception("a decoder failed in a way that pixels.py does not know")
             return ServiceError("image_unreadable", "The image cannot be decoded.")
+
+
+def _pieces(uploads: Sequence[Upload]) -> Iterator[Sequence[Upload]]:
+    """Cut into pieces of at least `_PIECE_IMAGES` and `_PIECE_BYTES`, but the last."""
+    start = size = 0
+    for end, upload in enumerate(uploads, 1):
+        size += len(upload.data) if isinstance(upload, EncodedImage) else 0
+        if end - start >= _PIECE_IMAGES and size >= _PIECE_BYTES:
+            yield uploads[start:end]
+            start, size = end, 0
+    if start < len(uploads):
+        yield uploads[start:]
 
 
 def _is_too_large(found: Decoded) -> bool:

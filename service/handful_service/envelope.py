@@ -6,7 +6,7 @@ The outermost layer, in plain ASGI, so that it also covers what the layers insid
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 
-from pydantic_core import to_json
+import orjson
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -92,7 +92,7 @@ class Envelope:
         if _log.isEnabledFor(level):
             # Not by _log.log, which looks for the line of code that it was called from.
             record = logging.LogRecord(
-                _log.name, level, __file__, 0, "%s %s %d", (scope["method"], route, status), None
+                _log.name, level, "", 0, "%s %s %d", (scope["method"], route, status), None
             )
             record.request_id = context.request_id
             record.milliseconds = round(1000 * context.elapsed, 2)
@@ -104,7 +104,7 @@ def problem_response(error: ServiceError, context: RequestContext) -> Response:
     """Return `error` as an RFC 9457 response, and note in `context` that it is the answer."""
     context.problem = error.code
     return Response(
-        to_json(problem(error, context.request_id)),
+        orjson.dumps(problem(error, context.request_id)),
         status_code=error.kind.status,
         headers=error.headers,
         media_type=PROBLEM_JSON,

@@ -29,6 +29,9 @@ def configure(style: Literal["plain", "json"], level: str) -> None:
     """
     handler = LinesTogether(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else PlainLines())
+    # Nobody reads who logged; finding it out takes longer than the rest of a line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # from Python 3.12
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name, least in _LIBRARIES.items():
         logging.getLogger(name).setLevel(least)

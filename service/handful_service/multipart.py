@@ -3,6 +3,7 @@
 The body is in memory already and bounded, so its parts are cut out of it: no temporary files.
 """
 
+import re
 from dataclasses import dataclass, field
 from email.message import Message
 
@@ -16,6 +17,11 @@ FIELD = "images"
 _REMEDY = f"send each image as a part named `{FIELD}`: curl -F {FIELD}=@FILE …"
 # Part headers that leave the format open.
 _ANY_TYPE = ("", "application/octet-stream")
+_PLAIN_HEAD = re.compile(
+    rb'\r\nContent-Disposition: form-data; name="images"(?:; filename="[^"\\\r\n]*")?'
+    rb"(?:\r\nContent-Type: ([a-z0-9.+/-]+))?",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -67,6 +73,32 @@ def read_multipart(body: bytes, content_type: str, max_parts: int) -> list[Encod
     boundary = options.get(b"boundary")
     if not boundary:
         raise ServiceError("multipart_invalid", "Content-Type names no boundary.")
+    plain = _read_plain(body, boundary, max_parts)
+    return _read_any(body, boundary, max_parts) if plain is None else plain
+
+
+def _read_plain(body: bytes, boundary: bytes, max_parts: int) -> list[EncodedImage] | None:
+    """Cut a body as clients write it; None if it is written in any other way.
+
+    The boundary stands nowhere but between parts (RFC 2046, section 5.1.1), so finding it is
+    enough: a fifth of the time that looking at every byte takes.
+    """
+    between = b"\r\n--" + boundary
+    opening = b"--" + boundary
+    first, *parts = body.split(between)  # a body may begin with its first boundary at once
+    if not first.startswith(opening) or not parts or parts.pop() not in (b"--", b"--\r\n"):
+        return None
+    images: list[EncodedImage] = []
+    for part in (first[len(opening) :], *parts):
+        head, blank, data = part.partition(b"\r\n\r\n")
+        found = _PLAIN_HEAD.fullmatch(head)
+        if found is None or not blank or len(images) == max_parts:
+            return None
+        images.append(EncodedImage(data, _declared((found[1] or b"").decode())))
+    return images
+
+
+def _read_any(body: bytes, boundary: bytes, max_parts: int) -> list[EncodedImage]:
     found = _Collector(max_parts)
     events = {name: getattr(found, name) for name in dir(found) if name.startswith("on_")}
     try:
@@ -85,5 +117,11 @@ def read_multipart(body: bytes, content_type: str, max_parts: int) -> list[Encod
 def _image(part: _Part) -> EncodedImage:
     if part.headers.get_param("name", header="content-disposition") != FIELD:
         raise ServiceError("multipart_invalid", f"A part has another name; {_REMEDY}")
-    declared = part.headers.get("content-type", "").split(";")[0].strip().lower()
-    return EncodedImage(b"".join(part.pieces), None if declared in _ANY_TYPE else declared)
+    kind = part.headers.get("content-type", "").split(";")[0]
+    return EncodedImage(b"".join(part.pieces), _declared(kind))
+
+
+def _declared(kind: str) -> str | None:
+    """Return the media type that a part declares, None where that is left open."""
+    kind = kind.strip().lower()
+    return None if kind in _ANY_TYPE else kind

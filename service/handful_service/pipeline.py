@@ -6,8 +6,8 @@ windows, however many images it has.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ _MAX_RETRY_AFTER = 30  # seconds
 _MAX_DIGITS = 9
 _TINY_BYTES = 2**13  # of all images of a request; decoding as much takes about 0.1 ms
 _TINY_PIXELS = 2**16  # of one image; a few bytes may hold many pixels
+Rows = NDArray[Any]  # an annotation of a nested function is evaluated at every call
+_LATE = "late"  # why a reply is cancelled
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 
 
@@ -42,6 +44,8 @@ class Results:
 
     def reject_nonfinite(self, *columns: int) -> None:
         """Turn rows that are not finite in one of `columns` into errors of their items."""
+        if all(bool(np.isfinite(self.columns[column]).all()) for column in columns):
+            return  # as ever
         good = np.ones(len(self.index), bool)
         for column in columns:
             values = self.columns[column]
@@ -58,6 +62,29 @@ class Results:
             )
         self.columns = tuple(column[good] for column in self.columns)
         self.index = self.index[good]
+
+
+class Lease:
+    """The current model, kept for one request."""
+
+    __slots__ = ("_context", "_models", "_served")
+
+    def __init__(self, models: Models, context: RequestContext) -> None:
+        self._models = models
+        self._context = context
+
+    def __enter__(self) -> Served:
+        """Take the model.
+
+        Raises:
+            ServiceError: none is loaded yet.
+        """
+        self._served = self._context.served = self._models.take()
+        return self._served
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self._models.give_back(self._served)
 
 
 class Pipeline:
@@ -98,16 +125,9 @@ class Pipeline:
         pace = self.batcher.rows_per_second
         return min(_MAX_RETRY_AFTER, 1 + int(self.backlog.rows / pace)) if pace else 1
 
-    @contextmanager
-    def lease(self, context: RequestContext) -> Iterator[Served]:
-        """Keep the current model for one request.
-
-        Raises:
-            ServiceError: none is loaded yet.
-        """
-        with self.models.lease() as served:
-            context.served = served
-            yield served
+    def lease(self, context: RequestContext) -> "Lease":
+        """Keep the current model for one request: a context manager that gives the model."""
+        return Lease(self.models, context)
 
     async def images(
         self, context: RequestContext, served: Served, taken: Images | Pixels, lane: Lane
@@ -122,11 +142,11 @@ class Pipeline:
             return await self.rows(context, taken.rows, lane)
         held = min(len(taken.uploads), 2 * self.settings.window(served.row_bytes))
         self._hold(context, held, held * served.row_bytes)
+        if self._are_tiny(served, taken.uploads):
+            results = await self._at_once(context, served, taken.uploads, lane)
+            if results is not None:
+                return results
         async with self._deadline(context):
-            if self._are_tiny(served, taken.uploads):
-                results = await self._at_once(context, served, taken.uploads, lane)
-                if results is not None:
-                    return results
             return await self._windows(context, served, taken.uploads, lane)
 
     async def rows(self, context: RequestContext, rows: NDArray[Any], lane: Lane) -> Results:
@@ -162,7 +182,7 @@ class Pipeline:
         spec = served.bundle.manifest.image
         larger: list[Upload] = []
 
-        def make() -> NDArray[Any]:
+        def make() -> Rows:
             started = time.perf_counter()
             kept, pixels = [], []
             for index, upload in enumerate(uploads):
@@ -181,7 +201,18 @@ class Pipeline:
             results.index = np.array(kept, np.intp)
             return pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
 
-        answer = await self.batcher.submit_later(lane, make, len(uploads))
+        seconds = self._seconds_left(context)
+        reply = self.batcher.submit_later(lane, make, len(uploads))
+        # asyncio.timeout would do, at the price of a tenth of all that a tiny image costs.
+        timer = asyncio.get_running_loop().call_later(seconds, reply.cancel, _LATE)
+        try:
+            answer = await reply
+        except asyncio.CancelledError as error:
+            if error.args != (_LATE,):
+                raise
+            raise self._too_late(seconds) from None
+        finally:
+            timer.cancel()
         if larger:
             return None
         results.columns = answer.columns
@@ -224,20 +255,26 @@ class Pipeline:
 
     @asynccontextmanager
     async def _deadline(self, context: RequestContext) -> AsyncIterator[None]:
-        seconds = self.settings.timeout_seconds
-        wanted = context.headers.get(TIMEOUT_HEADER)
-        if wanted is not None:
-            seconds = min(seconds, _seconds(wanted) - context.elapsed)
+        seconds = self._seconds_left(context)
         try:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError:
-            raise ServiceError(
-                "deadline_exceeded",
-                f"Not answered within {max(0, seconds):g} s; send fewer images at once or try "
-                "later.",
-                retry_after=self.retry_after(),
-            ) from None
+            raise self._too_late(seconds) from None
+
+    def _seconds_left(self, context: RequestContext) -> float:
+        wanted = context.headers.get(TIMEOUT_HEADER)
+        if wanted is None:
+            return self.settings.timeout_seconds
+        left = _seconds(wanted) - context.elapsed
+        return max(0.0, min(self.settings.timeout_seconds, left))
+
+    def _too_late(self, seconds: float) -> ServiceError:
+        return ServiceError(
+            "deadline_exceeded",
+            f"Not answered within {seconds:g} s; send fewer images at once or try later.",
+            retry_after=self.retry_after(),
+        )
 
     def _hold(self, context: RequestContext, rows: int, size: int) -> None:
         try:

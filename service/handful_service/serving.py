@@ -5,9 +5,8 @@ never mixes two versions. A model that has been replaced is let go when its last
 """
 
 import hashlib
+import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ class Served:
     def __init__(self, bundle: Bundle, version: str) -> None:
         self.bundle = bundle
         self.version = version
+        self.row_bytes = math.prod(bundle.manifest.image.shape)  # of one image's pixels
         self._leases = 0
         self._replaced = False
         self.released = threading.Event()  # replaced, and nobody uses it any more
@@ -38,11 +38,6 @@ class Served:
     def space(self) -> str:
         """The digest of the embedding space."""
         return self.bundle.manifest.space
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one image's pixels."""
-        return int(np.prod(self.bundle.manifest.image.shape))
 
     def warm_up(self) -> None:
         """Run every part in every batch size once."""
@@ -128,9 +123,8 @@ class Models:
         """The model that answers, if one is loaded."""
         return self._current
 
-    @contextmanager
-    def lease(self) -> Iterator[Served]:
-        """Keep the current model for one request.
+    def take(self) -> Served:
+        """Lease the current model; `give_back` ends it.
 
         Raises:
             ServiceError: none is loaded yet.
@@ -140,12 +134,13 @@ class Models:
             if served is None:
                 raise ServiceError("not_ready", f"Not ready: {self.reason}.", retry_after=5)
             served._leases += 1  # noqa: SLF001 - leases are counted here and nowhere else
-        try:
-            yield served
-        finally:
-            with self._lock:
-                served._leases -= 1  # noqa: SLF001
-                self._release_if_unused(served)
+        return served
+
+    def give_back(self, served: Served) -> None:
+        """End a lease."""
+        with self._lock:
+            served._leases -= 1  # noqa: SLF001
+            self._release_if_unused(served)
 
     def swap(self, served: Served) -> Served | None:
         """Make `served` answer from now on; return the one before, still leased perhaps."""

@@ -61,10 +61,10 @@ async def answer(call: Call, *, latent: bool) -> Response:
             body: dict[str, Any] = {
                 "model": answers.model_ref(served),
                 "dim": dim,
-                "embeddings": answers.place(results, columns[0].tolist()),
+                "embeddings": answers.rows(results, columns[0]),
             }
             if latent:
-                body["log_variance"] = answers.place(results, columns[1].tolist())
+                body["log_variance"] = answers.rows(results, columns[1])
             body["errors"] = answers.error_list(results)
             return body
 
