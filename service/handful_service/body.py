@@ -11,11 +11,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handful_service.context import RequestContext, context_of
-from handful_service.errors import ServiceError
+from handful_service.errors import Overloaded, ServiceError
+from handful_service.memory import Ceiling, memory_limit
 from handful_service.metrics import Metrics
 from handful_service.settings import Settings
 
 _LISTEN_AFTER = 0.05  # seconds
+_MEMORY_RETRY_AFTER = 5  # seconds
 
 
 class BodyGuard:
@@ -25,6 +27,7 @@ class BodyGuard:
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._ceiling = Ceiling(settings.memory_share, memory_limit())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
@@ -49,6 +52,8 @@ class BodyGuard:
             incoming.close()
 
     def _check_headers(self, context: RequestContext) -> None:
+        if self._ceiling.near:
+            raise Overloaded("memory is short", retry_after=_MEMORY_RETRY_AFTER)
         if context.header(b"content-encoding").strip().lower() not in ("", "identity"):
             raise ServiceError(
                 "body_compressed", "Send the body without Content-Encoding; images are small as is."

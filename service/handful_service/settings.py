@@ -51,6 +51,10 @@ class Settings(BaseSettings):
         4096, ge=1, description="open connections; beyond it idle ones are closed, or 503"
     )
 
+    memory_share: float = Field(
+        0.9, gt=0, le=1, description="of the memory limit; beyond it new requests are 503"
+    )
+
     timeout_seconds: float = Field(
         30.0, gt=0, description="from the body's last byte to the answer; beyond it 504"
     )
