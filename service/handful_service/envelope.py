@@ -85,7 +85,7 @@ class Envelope:
         route = context.route
         status = context.status or CLIENT_GONE
         metrics = self._pipeline.metrics
-        metrics.request_ended(route, status, context.elapsed)
+        metrics.request_ended(route, status, context.elapsed, context.seconds)
         if context.problem is not None:
             metrics.problems.labels(route, context.problem).inc()
         level = logging.DEBUG if route in {"/livez", "/readyz", "/metrics"} else logging.INFO

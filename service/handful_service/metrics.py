@@ -1,5 +1,7 @@
 """What Prometheus sees. Base units, bounded labels, one registry per app."""
 
+from collections.abc import Mapping
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -35,6 +37,12 @@ class Metrics:
             "handful_request_duration_seconds", "From first byte to answer", ["route"],
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        phase_seconds = Histogram(
+            "handful_phase_duration_seconds",
+            "Time of a request with images: decoding, and waiting for a batch", ["phase"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._phases = [(phase, phase_seconds.labels(phase)) for phase in ("decode", "queue")]
         self.problems = Counter(
             "handful_problems_total", "Requests answered with a problem, by route and code",
             ["route", "code"], registry=registry,
@@ -124,8 +132,13 @@ class Metrics:
         self.queue_rows_limit.set(backlog.max_rows)
         self.queue_bytes_limit.set(backlog.max_bytes)
 
-    def request_ended(self, route: str, status: int, seconds: float) -> None:
+    def request_ended(
+        self, route: str, status: int, seconds: float, phases: Mapping[str, float]
+    ) -> None:
         """A request was answered, or given up with `status` 499."""
+        for phase, spent in self._phases:
+            if phase in phases:
+                spent.observe(phases[phase])
         counter = self._by_status.get((route, status))
         if counter is None:  # looking a child up costs as much as counting with it
             counter = self.requests.labels(route, str(status))
