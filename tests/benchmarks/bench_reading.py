@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
+from pictures import detailed, encode, photo
 from PIL import Image
 
 from handful_bundle.manifest import ImageSpec
@@ -44,12 +45,12 @@ def _one_image() -> None:
     print("| one image, one thread | bare decoder, µs | `pixels.decode`, µs | ratio |")
     print("|---|---|---|---|")
     rng = np.random.default_rng(0)
-    tiny, large = _photo(rng, 32, 32), _photo(rng, 480, 640)
+    tiny, large = photo(rng, 32, 32), photo(rng, 480, 640)
     cases: list[tuple[str, bytes, ImageSpec, Callable[[bytes], object], int]] = [
-        ("JPEG 32×32", _encode(tiny, "JPEG"), SMALL, simplejpeg.decode_jpeg, 2000),
-        ("JPEG 640×480 → 128", _encode(large, "JPEG"), MIDDLE, simplejpeg.decode_jpeg, 100),
-        ("PNG 32×32", _encode(tiny, "PNG"), SMALL, _pillow, 1000),
-        ("WebP 32×32", _encode(tiny, "WEBP"), SMALL, _pillow, 1000),
+        ("JPEG 32×32", encode(tiny, "JPEG"), SMALL, simplejpeg.decode_jpeg, 2000),
+        ("JPEG 640×480 → 128", encode(large, "JPEG"), MIDDLE, simplejpeg.decode_jpeg, 100),
+        ("PNG 32×32", encode(tiny, "PNG"), SMALL, _pillow, 1000),
+        ("WebP 32×32", encode(tiny, "WEBP"), SMALL, _pillow, 1000),
     ]
     for name, data, spec, bare, calls in cases:
         pairs = [
@@ -71,8 +72,8 @@ def _packing() -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        small = [_encode(_photo(rng, 32, 32), "JPEG") for _ in range(FILES)]
-        large = [_encode(_detailed(rng, 480, 640), "JPEG") for _ in range(LARGE_FILES)]
+        small = [encode(photo(rng, 32, 32), "JPEG") for _ in range(FILES)]
+        large = [encode(detailed(rng, 480, 640), "JPEG") for _ in range(LARGE_FILES)]
         folder, big = _files(root / "small", small), _files(root / "large", large)
         _row(f"{FILES:,} JPEGs of 32 px, {_size(small)}, files", folder, folder, SMALL)
         _row("the same in a tar", _tar(root / "small.tar", small), folder, SMALL)
@@ -138,31 +139,6 @@ def _parquet(path: Path, images: list[bytes]) -> Path:
 
 def _size(images: list[bytes]) -> str:
     return f"{sum(map(len, images)) / len(images) / 1000:.1f} kB"
-
-
-def _detailed(rng: np.random.Generator, height: int, width: int) -> Image.Image:
-    """Return a picture with as much detail as a photograph: a JPEG of about 50 kB."""
-    smooth = np.asarray(_photo(rng, height, width), np.float32)
-    grain = np.asarray(_noise(rng, height, width, 4), np.float32) - 128
-    return Image.fromarray(np.clip(smooth + grain * 0.2, 0, 255).astype(np.uint8))
-
-
-def _photo(rng: np.random.Generator, height: int, width: int) -> Image.Image:
-    """Return a picture as smooth as a photograph."""
-    coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
-    return coarse.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _noise(rng: np.random.Generator, height: int, width: int, grain: int) -> Image.Image:
-    """Return noise of `grain` pixels."""
-    coarse = rng.integers(0, 256, (height // grain, width // grain, 3), np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _encode(picture: Image.Image, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind)
-    return buffer.getvalue()
 
 
 def _pillow(data: bytes) -> object:

@@ -1,6 +1,6 @@
 """`make bench`: every figure of docs/benchmarks.md, or those that are named.
 
-make bench ARGS="pretraining reading answers memory accuracy clusters suggest novelty"
+make bench ARGS="pretraining reading answers serving memory accuracy clusters suggest novelty"
 
 Options behind a single name go to that bench: make bench ARGS="likelihood --minutes 5"
 """
@@ -16,6 +16,7 @@ NAMES = (
     "pretraining",
     "reading",
     "answers",
+    "serving",
     "memory",
     "accuracy",
     "clusters",
