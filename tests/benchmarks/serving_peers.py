@@ -54,6 +54,9 @@ def _rows(*keys: str | int) -> Callable[[bytes], NDArray[np.float32]]:
     return read
 
 
+_EMBEDDINGS = _rows("embeddings", 0)
+
+
 @dataclass(frozen=True)
 class Server:
     """One of them.
@@ -69,7 +72,7 @@ class Server:
     name: str
     command: Callable[[Path, Case, int, Path], Sequence[str | Path]]
     request: Callable[[bytes], Request] = _raw
-    read: Callable[[bytes], NDArray[np.float32]] = _rows("embeddings", 0)
+    read: Callable[[bytes], NDArray[np.float32]] = _EMBEDDINGS
     packages: tuple[str, ...] | None = None
 
 
