@@ -213,7 +213,7 @@ class Bench:
             ladder = encoder_rungs(encoded.embedding, encoded.graph)
             found = self._climbed(ladder, data, per_class, draw, prior)
             known = data.known(per_class, draw, prior)
-            found["vae_served"] = self._served(data, encoded, known)
+            found["vae_served"] = self._served(data, encoded, known, None)
             return found
 
         return self._cell("frozen", identity, measure)
@@ -249,11 +249,12 @@ class Bench:
 
         def measure() -> dict[str, Standing]:
             known = data.known(per_class, draw, None)
+            unseen = hold_out(known.target, config.adapt.held_out, seed=draw)
             bundle = self._adapt(data, known, source, config, identity)
             encoded = self.encoded(data, bundle, prefix)
             ladder: Rungs = {f"{prefix}_graph": Graph(encoded.graph)}
             found = self._climbed(ladder, data, per_class, draw, None)
-            found[f"{prefix}_served"] = self._served(data, encoded, known)
+            found[f"{prefix}_served"] = self._served(data, encoded, known, unseen)
             return found
 
         return self._cell(prefix, identity, measure)
@@ -305,7 +306,9 @@ class Bench:
         known = data.known(per_class, draw, prior)
         return climb(ladder, known, data.test_rows, data.truth, seed=draw)
 
-    def _served(self, data: Data, encoded: Encoded, known: Known) -> Standing:
+    def _served(
+        self, data: Data, encoded: Encoded, known: Known, judges: NDArray[np.bool_] | None
+    ) -> Standing:
         """Fit the head as the commands do: on training images alone, to answer for others."""
         pool = open_pool(encoded.bundle, data.train, self.work)
         start = time.monotonic()
@@ -316,6 +319,7 @@ class Bench:
             HeadConfig(class_prior=known.prior or "estimated"),
             pool=pool,
             positions=pool.positions(known.rows),
+            judges=judges,
             seed=0,
         )
         seconds = time.monotonic() - start

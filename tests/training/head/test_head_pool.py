@@ -130,6 +130,7 @@ def test_rule_for_few_labels():
         target = np.repeat(np.arange(3), per_class)
         preferred = "graph" if per_class < FEW else "combined"
         assert favourite(target, HeadConfig(), pool=True) == preferred
+        assert favourite(target, HeadConfig(), pool=True, adapted=True) == "graph"
         assert favourite(target, HeadConfig(), pool=False) == "logistic"
         assert favourite(target, HeadConfig(family="lda"), pool=True) == "lda"
 

@@ -6,6 +6,8 @@ more than two standard errors of the paired difference:
 
     fewer than 8 labels per class, with a pool   graph: a line between classes takes more labels
     8 and more, with a pool                      graph and linear combined
+    an encoder that was adapted to labels        graph: a line between rows that the encoder learnt
+                                                 by heart is far too sure of all others
     without a pool                               logistic regression
 
 Two, for with a dozen candidates and a dozen labels one is exceeded by chance more often than not.
@@ -125,13 +127,16 @@ def unseen(kind: str, linear: Judged) -> Judged:
     return linear._replace(kind=kind, linear_scale=b * linear.linear_scale, graph_scale=a)
 
 
-def favourite(target: NDArray[np.int64], config: HeadConfig, *, pool: bool) -> str:
-    """Return the kind that the rule prefers."""
+def favourite(
+    target: NDArray[np.int64], config: HeadConfig, *, pool: bool, adapted: bool = False
+) -> str:
+    """Return the kind that the rule prefers; `adapted`: the encoder has seen some of the labels."""
     if config.family != "auto":
         return config.family
     if not pool:
         return "logistic"
-    return "graph" if float(np.median(np.bincount(target))) < FEW else "combined"
+    few = float(np.median(np.bincount(target))) < FEW
+    return "graph" if few or adapted else "combined"
 
 
 def judged_by(

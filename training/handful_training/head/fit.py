@@ -178,7 +178,7 @@ def _choose(
     seed: int,
 ) -> tuple[Judged, dict[str, Any]]:
     lines = judge_linear(views, target, config, seed=seed)
-    preferred = favourite(target, config, pool=nodes is not None)
+    preferred = favourite(target, config, pool=nodes is not None, adapted=judges is not None)
     graph = None
     if nodes is not None and judged(target) is not None:
         graph = teacher.out_of_fold(nodes, target, config, seed=seed)
