@@ -21,7 +21,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 INSTALL_LOCKED = env -u PIP_CONSTRAINT $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test test-slow test-gpu lint format bench bench-labels lock sbom audit clean
+.PHONY: help venv demo serve test test-slow fuzz test-gpu lint format bench bench-labels lock sbom audit clean
 
 help:  ## Show this list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ test: $(READY)  ## Run the tests (under 15 minutes)
 
 test-slow: $(READY)  ## Run the tests that take minutes each
 	@$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+fuzz: $(READY)  ## Damage images and requests by the ten thousand (minutes)
+	@HANDFUL_MUTANTS=10000 $(BIN)/python -m pytest -s -m "not gpu" $(ARGS) \
+		tests/service/test_http_mutants.py tests/bundle/test_pixels_mutants.py
 
 test-gpu: $(READY)  ## Run the tests that need an NVIDIA GPU
 	@$(BIN)/pip install -q -c constraints.txt -e ".[gpu]"

@@ -9,7 +9,11 @@ import resource
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from handful_service.errors import PROBLEM_JSON, Overloaded, ServiceError, problem
 from handful_service.metrics import Metrics
@@ -58,7 +62,7 @@ class Guard:
     def close(self, connection: "GuardedProtocol", reason: str) -> None:
         """Close a connection for `reason`, one of the metric's."""
         self._metrics.connections_closed.labels(reason).inc()
-        connection.transport.close()
+        connection.end()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -88,6 +92,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     in_header = True
     waits_since: float | None = None  # for the rest of a request; None: between two
+    _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -99,6 +104,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Be forgotten."""
         self._guard.closed(self)
+        self._tell_who_is_answered()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -125,10 +131,30 @@ class GuardedProtocol(HttpToolsProtocol):
         return between and (self.cycle is None or bool(self.cycle.response_complete))
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, as every problem is told."""
+        """Refuse what is not HTTP, as every problem is told; what came before it is answered."""
         del msg
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy and (self.waits_since is None or self.in_header):  # it follows whole requests
+            self.cycle.keep_alive = False  # the connection ends with the last answer
+            self.flow.pause_reading()
+            return
         self.refuse(ServiceError("bad_request", "This is not a request of HTTP/1.1."))
+        self.end()
+
+    def end(self) -> None:
+        """Close, and let a request that is under way know."""
+        self._tell_who_is_answered()
         self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _tell_who_is_answered(self) -> None:
+        """Tell the request that is under way; uvicorn would tell the last that came in."""
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True  # else its answer would be written all the same
+            self._answered.message_event.set()
 
     def refuse(self, error: ServiceError) -> None:
         """Write `error` as the answer to whatever was sent."""

@@ -135,3 +135,30 @@ def test_what_is_not_http_is_400(quick, request_) -> None:
     assert b"application/problem+json" in head
     assert b'"code":"bad_request"' in body
     assert said.count(b"HTTP/1.1 ") == 1
+
+
+def test_nonsense_after_a_request_does_not_cost_its_answer(quick, picture) -> None:
+    """A whole request is answered, whatever follows it on the connection, which then ends."""
+    body = picture()
+    request = HEADER + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    for behind in (b"nonsense\r\n\r\n", b"\x00", b"GET /livez HTTP/9.9\r\n\r\n"):
+        with connected(quick) as connection:
+            connection.sendall(request + behind)
+            said = b""
+            while piece := connection.recv(65536):
+                said += piece
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert said.count(b"HTTP/1.1 ") == 1
+    assert "Traceback" not in quick.logged()
+
+
+def test_a_body_that_breaks_off_into_nonsense_is_400(quick) -> None:
+    """A chunk whose length is no number ends the request that it belongs to."""
+    with connected(quick) as connection:
+        connection.sendall(HEADER + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\nzz\r\n")
+        said = b""
+        while piece := connection.recv(65536):
+            said += piece
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert "Traceback" not in quick.logged()
