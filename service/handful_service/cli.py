@@ -24,6 +24,8 @@ from handful_service.keys import Keys, KeysUnusable
 from handful_service.registry import Reference, RegistryError
 from handful_service.settings import Settings
 
+_BACKLOG = 2048  # connections that wait to be accepted
+
 _log = logging.getLogger(__name__)
 _FLAGS = ("model", "host", "port", "device", "workers")
 
@@ -155,6 +157,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
+        listener.listen(_BACKLOG)  # from here on who connects waits, and is not refused
     except OSError as error:
         raise _UsageError(
             f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}); choose "
