@@ -37,7 +37,7 @@ class Guard:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._header_seconds = settings.header_seconds
         self._request_seconds = settings.body_seconds + _MARGIN_SECONDS
-        self._most = min(settings.max_connections, _open_files())
+        self._most = room_for(settings.max_connections)
         self._metrics = metrics
         self._open: dict[GuardedProtocol, None] = {}  # the oldest first
         self._looking: asyncio.TimerHandle | None = None
@@ -78,13 +78,19 @@ class Guard:
         self._looking = again
 
 
-def _open_files() -> int:
-    """Return how many connections the limit on open files leaves room for, raised if it may be."""
+def room_for(wanted: int) -> int:
+    """Return how many connections the limit on open files, raised if it may be, leaves room for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        soft = hard if hard != resource.RLIM_INFINITY else max(soft, 2**16)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, soft - _OTHER_FILES)
+    files = wanted + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= files:
+        return wanted
+    if hard != resource.RLIM_INFINITY:
+        files = min(files, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    except (OSError, ValueError):  # a system may have a lower limit of its own
+        files = soft
+    return max(1, files - _OTHER_FILES)
 
 
 class GuardedProtocol(HttpToolsProtocol):

@@ -1,5 +1,6 @@
 """Connections that somebody holds: closed in time, while others are answered."""
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+
+from handful_service.connections import room_for
 
 QUICK = {"HANDFUL_HEADER_SECONDS": "1", "HANDFUL_BODY_SECONDS": "2"}
 HEADER = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
@@ -17,6 +20,14 @@ def connected(server) -> Iterator[socket.socket]:
     parts = urlsplit(server.url)
     with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
         yield connection
+
+
+def until_the_end(connection: socket.socket) -> bytes:
+    """Return all that is said before the other side closes."""
+    said = b""
+    while piece := connection.recv(65536):
+        said += piece
+    return said
 
 
 def drip(connection: socket.socket, data: bytes) -> bytes:
@@ -127,9 +138,7 @@ def test_what_is_not_http_is_400(quick, request_) -> None:
     """Lengths that contradict each other, NUL and nonsense: one problem document, and the end."""
     with connected(quick) as connection:
         connection.sendall(request_)
-        said = b""
-        while piece := connection.recv(4096):
-            said += piece
+        said = until_the_end(connection)
     head, _, body = said.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in head
@@ -144,9 +153,7 @@ def test_nonsense_after_a_request_does_not_cost_its_answer(quick, picture) -> No
     for behind in (b"nonsense\r\n\r\n", b"\x00", b"GET /livez HTTP/9.9\r\n\r\n"):
         with connected(quick) as connection:
             connection.sendall(request + behind)
-            said = b""
-            while piece := connection.recv(65536):
-                said += piece
+            said = until_the_end(connection)
         assert said.startswith(b"HTTP/1.1 200 ")
         assert said.count(b"HTTP/1.1 ") == 1
     assert "Traceback" not in quick.logged()
@@ -156,9 +163,28 @@ def test_a_body_that_breaks_off_into_nonsense_is_400(quick) -> None:
     """A chunk whose length is no number ends the request that it belongs to."""
     with connected(quick) as connection:
         connection.sendall(HEADER + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\nzz\r\n")
-        said = b""
-        while piece := connection.recv(65536):
-            said += piece
+        said = until_the_end(connection)
     assert said.startswith(b"HTTP/1.1 400 ")
     assert said.count(b"HTTP/1.1 ") == 1
     assert "Traceback" not in quick.logged()
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "room", "asked"),
+    [
+        (1024, 1024, 4096, 960, 1024),
+        (1024, 2**20, 4096, 4096, 4160),
+        (256, -1, 4096, 4096, 4160),
+        (-1, -1, 4096, 4096, None),
+        (8192, 8192, 4096, 4096, None),
+        (70, 70, 4096, 6, 70),
+    ],
+)
+def test_room_follows_the_limit_on_files(monkeypatch, soft, hard, wanted, room, asked) -> None:
+    """The limit is raised as far as is needed and allowed; none at all (-1) bounds nothing."""
+    set_to = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits[0]))
+    assert resource.RLIM_INFINITY == -1
+    assert room_for(wanted) == room
+    assert set_to == ([] if asked is None else [asked])
