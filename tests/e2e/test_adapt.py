@@ -52,6 +52,16 @@ def test_a_finished_adaptation_is_not_repeated(place, adapt, adapted):
     assert place.result(*adapt)["version"] == adapted["version"]
 
 
+def test_a_control_from_a_random_start_stands_beside_it(place, adapt, adapted):
+    """`--control` adds two rungs to the report, and changes nothing of the version."""
+    title = "Adapted from a random start"
+    assert title not in Path(adapted["report"]).read_text()
+    found = place.result(*adapt, "--control")
+    assert found["version"] == adapted["version"]
+    page = Path(found["report"]).read_text()
+    assert page.count(title) >= 2  # its graph, and as it would be served
+
+
 def test_a_head_on_a_refused_encoder_is_refused(place, adapted):
     """New labels do not smuggle in an encoder that was not shown to be better."""
     if adapted["promoted"]:

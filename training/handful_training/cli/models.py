@@ -63,6 +63,13 @@ def adapt(
     train_seed: TrainSeed = 0,
     device: DeviceOption = "auto",
     force: Force = False,
+    control: Annotated[
+        bool,
+        typer.Option(
+            "--control",
+            help="Do the same from a random start, as long again: the report compares them.",
+        ),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Train an encoder on for the classes of the labels: minutes, 5 unless told otherwise."""
@@ -75,8 +82,9 @@ def adapt(
 
     budget = Budget(*limits)
     found = commands.adapt(
-        name, images, choice, settings, budget, train_seed=train_seed, device=kind, force=force
-    )
+        name, images, choice, settings, budget,
+        train_seed=train_seed, device=kind, force=force, control=control,
+    )  # fmt: skip
     show(found, as_json=json_)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from handful_bundle.manifest import ImageSpec
 from handful_bundle.session import Device
 from handful_training import (
     augment,
@@ -51,6 +52,8 @@ _CODE = (
     student, unit_tensor, whitening,
 )  # fmt: skip
 
+RANDOM = "random"  # stands for the space of an encoder that has learnt nothing
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,9 +80,25 @@ class AdaptedVae:
 
 
 def adapt_vae(
-    start: Vae, space: str, pack: Pack, labels: Labels, order: Order, work: Path, run: Run
+    start: Vae | ImageSpec,
+    space: str,
+    pack: Pack,
+    labels: Labels,
+    order: Order,
+    work: Path,
+    run: Run,
 ) -> AdaptedVae:
-    """Adapt `start`, the network of the encoder of `space`, telling `run` of every round."""
+    """Adapt a network to labels, telling `run` of every round.
+
+    Args:
+        start: the network; an `ImageSpec`: one that has learnt nothing, for such images.
+        space: of its encoder; `RANDOM` for one that has learnt nothing.
+        pack: images, all of which take part.
+        labels: rows of `pack`; a part of them is held out.
+        order: how.
+        work: the work folder.
+        run: is told of every round.
+    """
     config, budget = order.config, order.budget
     settings = config.model_dump(
         mode="json", include={"model", "objective", "augment", "optimiser", "adapt"}
@@ -102,7 +121,10 @@ def adapt_vae(
     rows, target = labels.index[~held_out], labels.target[~held_out]
     checkpoint = stage.folder / CHECKPOINT
     found = stage.result()
-    network = None if found is None else _load(checkpoint, start)
+    network = None
+    if found is not None:
+        like = rounds.fresh(pack.images, start, config) if isinstance(start, ImageSpec) else start
+        network = _load(checkpoint, like)
     if found is not None and network is None:  # damaged since
         stage.forget()
         found = stage.result()

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from handful_bundle.bundle import Bundle
+from handful_bundle.manifest import ImageSpec
 from handful_training.gate import GateDecision, OutOfFold, shown_better
 from handful_training.model import Vae
-from handful_training.pipeline.adapt_stage import Order, adapt_vae
+from handful_training.pipeline.adapt_stage import RANDOM, Order, adapt_vae
 from handful_training.pipeline.export_stage import export_vae
-from handful_training.pipeline.head_stage import Base, add_head
+from handful_training.pipeline.head_stage import Base, HeadBundle, add_head
 from handful_training.pipeline.inputs import Inputs
 from handful_training.pipeline.networks import keep_network
 from handful_training.tracking import Run
@@ -88,6 +89,37 @@ def adapt_and_judge(
     if not decision.promoted:
         base = base._replace(refusal=decision.reason)
     return Adaptation(base, exported.metrics, exported.plots, decision, adapted.trained.seconds)
+
+
+def adapt_control(
+    spec: ImageSpec, inputs: Inputs, order: Order, work: Path, parent: Run
+) -> HeadBundle:
+    """Adapt a network that has learnt nothing to the same labels, and give it a head.
+
+    What an adapted VAE has over it is what pretraining was good for. It is never registered.
+
+    Args:
+        spec: of the images.
+        inputs: images and labels.
+        order: how, as for the VAE.
+        work: the work folder.
+        parent: the command's run.
+    """
+    assert inputs.labels is not None
+    pack, labels = inputs.pack, inputs.labels
+    with parent.child("adapt control") as child:
+        adapted = adapt_vae(spec, RANDOM, pack, labels, order, work, child)
+    with parent.child("export control") as child:
+        exported = export_vae(
+            adapted.trained, pack, order.config, work, child,
+            name=order.name, seed=order.seed, force=order.force,
+        )  # fmt: skip
+    base = Base(Bundle.load(exported.bundle, device="cpu"), tuple(sorted(adapted.seen)))
+    with parent.child("head control") as child:
+        return add_head(
+            base, pack, labels, order.config.head, work, child,
+            name=order.name, seed=order.label_seed, force=order.force,
+        )  # fmt: skip
 
 
 def judge(frozen: OutOfFold | None, adapted: OutOfFold | None, *, held_out: int) -> GateDecision:

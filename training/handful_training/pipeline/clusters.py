@@ -20,8 +20,8 @@ from handful_training.labels.labels import Labels
 from handful_training.packs.pack import Pack
 from handful_training.pages.write import check_folder, write_page
 from handful_training.pipeline.fetch import fetch
+from handful_training.pipeline.finish import run_folder
 from handful_training.pipeline.inputs import read_inputs
-from handful_training.pipeline.run import run_folder
 from handful_training.pipeline.work import work_folder
 from handful_training.progress import progress
 from handful_training.sources.table import write_table

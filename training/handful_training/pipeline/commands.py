@@ -13,13 +13,13 @@ from handful_training.embedding_files import check_output, write_embeddings
 from handful_training.labels.choice import LabelChoice
 from handful_training.pipeline.adapt_plan import bounded
 from handful_training.pipeline.adapt_stage import Order
-from handful_training.pipeline.adaptation import adapt_and_judge
+from handful_training.pipeline.adaptation import adapt_and_judge, adapt_control
 from handful_training.pipeline.evaluation import predict_given
 from handful_training.pipeline.fetch import fetch
+from handful_training.pipeline.finish import BASELINE, Ending, collect_plots, run_folder
 from handful_training.pipeline.head_stage import Base
 from handful_training.pipeline.inputs import read_inputs
 from handful_training.pipeline.networks import find_network, log_network
-from handful_training.pipeline.run import BASELINE, collect_plots, finish, run_folder
 from handful_training.pipeline.work import disk_errors, work_folder
 from handful_training.pretrain import Budget
 from handful_training.progress import progress
@@ -42,17 +42,11 @@ def head(
         parent.params({"encoder": f"{version.name}/{version.version}"})
         tracker.registry.used(version, parent)
         folder = run_folder(work, version.name, parent)
-        return finish(
-            tracker,
-            parent,
-            Base(bundle, tracker.registry.seen(version), tracker.registry.refusal(version)),
-            inputs,
-            config,
-            folder,
-            name=version.name,
-            seed=choice.seed,
-            force=force,
-        )
+        base = Base(bundle, tracker.registry.seen(version), tracker.registry.refusal(version))
+        return Ending(
+            tracker, parent, base, inputs, config, folder,
+            name=version.name, seed=choice.seed, force=force,
+        ).reach()  # fmt: skip
 
 
 @disk_errors()
@@ -66,10 +60,12 @@ def adapt(
     train_seed: int,
     device: Device,
     force: bool,
+    control: bool,
 ) -> dict[str, Any]:
     """Train the encoder of `reference` on for new labels, and register it with a head of its own.
 
-    Settings that `config` does not name are those of the encoder's training.
+    Settings that `config` does not name are those of the encoder's training. `control` does the
+    same from a random start besides, for the report.
     """
     work = work_folder()
     tracker = Tracker.open(work=work)
@@ -96,18 +92,12 @@ def adapt(
         base = adaptation.base
         collect_plots(adaptation.plots, folder)
         log_network(tracker, version.name, base.bundle.manifest.space, work, parent)
-        found = finish(
-            tracker,
-            parent,
-            base,
-            inputs,
-            order.config,
-            folder,
-            name=version.name,
-            seed=choice.seed,
-            force=force,
-        )
-        return adaptation.to_json() | found
+        random = adapt_control(spec, inputs, order, work, parent) if control else None
+        ending = Ending(
+            tracker, parent, base, inputs, order.config, folder,
+            name=version.name, seed=choice.seed, force=force, control=random,
+        )  # fmt: skip
+        return adaptation.to_json() | ending.reach()
 
 
 def evaluate(reference: str, images: str, choice: LabelChoice, *, device: Device) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from handful_training.labels.labels import Labels
 from handful_training.likelihood import ACTIVE_NATS
 from handful_training.pages.write import check_folder, write_page
 from handful_training.pipeline.fetch import fetch
+from handful_training.pipeline.finish import run_folder
 from handful_training.pipeline.inputs import read_inputs
-from handful_training.pipeline.run import run_folder
 from handful_training.pipeline.work import work_folder
 from handful_training.sources.sendable import as_sendable
 from handful_training.tracking import Tracker, origin

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from handful_bundle.bundle import Bundle
 from handful_training import plots
 from handful_training.config import HeadConfig
-from handful_training.gate import OutOfFold
 from handful_training.head.conformal import prediction_sets
 from handful_training.metrics import wilson_interval
 from handful_training.packs.pack import Pack
 from handful_training.pages.write import write_file
 from handful_training.pipeline.curve_stage import stored_curve
 from handful_training.pipeline.drawings import RECONSTRUCTED, SAMPLED, draw_map
+from handful_training.pipeline.head_stage import HeadBundle
 from handful_training.pipeline.inputs import Inputs
 from handful_training.pipeline.ladder import (
     Measured,
@@ -49,13 +49,13 @@ SHOWN = 16  # images in a gallery
 def find(
     bundle: Bundle,
     inputs: Inputs,
-    out_of_fold: OutOfFold | None,
+    fitted: HeadBundle | None,
     folder: Path,
     work: Path,
     *,
     config: HeadConfig,
     frozen: Bundle | None = None,
-    seconds: float = 0.0,
+    control: HeadBundle | None = None,
     seed: int = 0,
 ) -> tuple[Findings, Pictures]:
     """Measure and collect everything that the report of `bundle` says.
@@ -63,12 +63,12 @@ def find(
     Args:
         bundle: what is served.
         inputs: images and labels.
-        out_of_fold: see `measure_ladder`.
+        fitted: see `measure_ladder`.
         folder: of the run's plots; those that are missing are drawn into it.
         work: the work folder.
         config: of the head.
         frozen: the bundle that an adapted encoder came from.
-        seconds: that fitting the head took.
+        control: the same adaptation from a random start.
         seed: decides the folds.
     """
     start = time.monotonic()
@@ -78,9 +78,9 @@ def find(
     measured, novelty, novel = None, None, tuple[Shown, ...]()
     if bundle.head is not None and inputs.labels is not None:
         measured = measure_ladder(
-            bundle, nodes, inputs, out_of_fold, work,
-            frozen=frozen, prior="uniform" if config.class_prior == "uniform" else None,
-            seconds=seconds, seed=seed,
+            bundle, nodes, inputs, fitted, work,
+            frozen=frozen, control=control, seed=seed,
+            prior="uniform" if config.class_prior == "uniform" else None,
         )  # fmt: skip
         novelty, novel = _novelty(bundle, nodes, inputs.pack, pictures)
     suggested = _suggested(bundle, inputs, work, seed, pictures)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from handful_bundle.bundle import Bundle
 from handful_training.embedding import embed_rows
-from handful_training.gate import OutOfFold
 from handful_training.graph.pool_graph import PoolGraph
 from handful_training.image_keys import image_keys
 from handful_training.labels.labels import Labels
@@ -21,6 +20,7 @@ from handful_training.ladder.spaces import encoder_rungs
 from handful_training.packs.pack import Pack
 from handful_training.pipeline.controls_stage import open_controls
 from handful_training.pipeline.evaluation import sample_unused
+from handful_training.pipeline.head_stage import HeadBundle
 from handful_training.pipeline.inputs import Inputs
 from handful_training.pipeline.pool_stage import open_pool
 from handful_training.progress import progress
@@ -61,12 +61,12 @@ def measure_ladder(
     bundle: Bundle,
     nodes: Nodes,
     inputs: Inputs,
-    out_of_fold: OutOfFold | None,
+    fitted: HeadBundle | None,
     work: Path,
     *,
     frozen: Bundle | None,
+    control: HeadBundle | None,
     prior: Prior,
-    seconds: float,
     seed: int,
 ) -> Measured | None:
     """Try every rung on labels that were left over, else out of fold.
@@ -75,12 +75,13 @@ def measure_ladder(
         bundle: with the head that is served.
         nodes: of `open_nodes`, for its encoder.
         inputs: images and labels.
-        out_of_fold: what the head says of its labelled images; of an adapted encoder, of those
-            alone whose labels the encoder has not seen.
+        fitted: the head, with what it says of its labelled images out of fold; of an adapted
+            encoder, of those alone whose labels the encoder has not seen. None: the head was
+            fitted elsewhere, and says nothing of these.
         work: the work folder.
         frozen: the bundle that an adapted encoder came from.
+        control: what the same adaptation made of a random start.
         prior: of the classes, as the head was told.
-        seconds: that fitting the head took.
         seed: decides the folds.
 
     Returns:
@@ -89,6 +90,7 @@ def measure_ladder(
     labels, pack = inputs.labels, inputs.pack
     assert labels is not None
     assert bundle.head is not None
+    out_of_fold, seconds = (fitted.out_of_fold, fitted.seconds) if fitted else (None, 0.0)
     known = Known(nodes.at(labels.index), labels.target, len(labels.names), prior)
     if inputs.unused is None and (
         out_of_fold is None or not len(out_of_fold.keys) or not known.can_be_held_out()
@@ -102,6 +104,11 @@ def measure_ladder(
         rungs[name.ADAPTED_GRAPH] = Graph(nodes.graph)
     else:
         rungs |= encoder_rungs(nodes.embedding, nodes.graph)
+    random: Nodes | None = None
+    if control is not None:
+        untaught = Bundle.load(control.bundle, device="cpu")
+        random = open_nodes(untaught, pack, nodes.rows, work)
+        rungs[name.RANDOM_GRAPH] = Graph(random.graph)
     with progress(len(rungs), desc="Comparing with controls", unit="way") as bar:
         if inputs.unused is not None:
             unused = sample_unused(inputs.unused, seed)
@@ -109,12 +116,18 @@ def measure_ladder(
             found = climb(rungs, known, at, unused.target, seed=seed, advance=bar.update)
             answers = judge_rows(bundle, nodes.embedding, at)[0]
             found[served] = Standing(answers, unused.target, seconds)
+            if random is not None and control is not None:
+                answers = judge_rows(untaught, random.embedding, at)[0]
+                found[name.RANDOM_SERVED] = Standing(answers, unused.target, control.seconds)
             return Measured("unused labels", found, served)
         assert out_of_fold is not None
         found = climb_out_of_fold(rungs, known, seed=seed, advance=bar.update)
     honest = np.isin(image_keys(pack.images, labels.index), out_of_fold.keys)
     found = {key: _only(standing, honest) for key, standing in found.items()}
     found[served] = Standing(out_of_fold.probabilities, out_of_fold.target, seconds)
+    if control is not None and control.out_of_fold is not None:  # of the same held-out labels
+        same = control.out_of_fold
+        found[name.RANDOM_SERVED] = Standing(same.probabilities, same.target, control.seconds)
     return Measured("out of fold", found, served)
 
 

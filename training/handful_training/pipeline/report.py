@@ -11,9 +11,9 @@ from handful_training.labels.choice import LabelChoice
 from handful_training.pages.write import check_file, write_file
 from handful_training.pipeline.fetch import fetch
 from handful_training.pipeline.findings import find, keep
+from handful_training.pipeline.finish import run_folder
 from handful_training.pipeline.head_stage import Base, add_head
 from handful_training.pipeline.inputs import read_inputs
-from handful_training.pipeline.run import run_folder
 from handful_training.pipeline.work import work_folder
 from handful_training.report.findings import FOLDER, NUMBERS, PICTURES, Findings, Pictures, load
 from handful_training.report.page import report_page
@@ -93,7 +93,7 @@ def _anew(
     with tracker.run(version.name, title="report", tags=origin()) as run:
         run.params({"version": version.version})
         tracker.registry.used(version, run)
-        out_of_fold, seconds = None, 0.0
+        fitted = None
         if inputs.labels is not None:
             with run.child("head") as child:
                 base = Base(bundle, tracker.registry.seen(version))
@@ -101,12 +101,10 @@ def _anew(
                     base, inputs.pack, inputs.labels, config, work, child,
                     name=version.name, seed=seed, force=False,
                 )  # fmt: skip
-            out_of_fold, seconds = fitted.out_of_fold, fitted.seconds
             bundle = Bundle.load(fitted.bundle, device="cpu", reuse=bundle)
         folder = run_folder(work, version.name, run)
         findings, pictures = find(
-            bundle, inputs, out_of_fold, folder, work,
-            config=config, seconds=seconds, seed=seed,
+            bundle, inputs, fitted, folder, work, config=config, seed=seed,
         )  # fmt: skip
         keep(run, version, bundle, findings, pictures, folder)
     return findings, pictures

@@ -1,8 +1,5 @@
 """`handful-train run`: from images and labels to a registered version, stage by stage."""
 
-import logging
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,34 +9,25 @@ from typing import Any
 
 from handful_bundle.bundle import Bundle
 from handful_bundle.session import Device
-from handful_training.baseline import PixelBaseline
 from handful_training.config import Config
 from handful_training.distributed import join
-from handful_training.gate import OutOfFold
 from handful_training.labels.choice import LabelChoice
 from handful_training.pipeline.adapt_plan import Adapt, plan_for
 from handful_training.pipeline.adapt_stage import Order
 from handful_training.pipeline.adaptation import adapt_and_judge
 from handful_training.pipeline.assist import assist
-from handful_training.pipeline.curve_stage import draw_curve
 from handful_training.pipeline.drawings import draw_map
-from handful_training.pipeline.evaluation import Evaluation, predict_unseen
 from handful_training.pipeline.export_stage import ExportedVae, export_vae
-from handful_training.pipeline.findings import find, keep
-from handful_training.pipeline.head_stage import Base, HeadBundle, add_head
+from handful_training.pipeline.finish import Ending, collect_plots, run_folder
+from handful_training.pipeline.head_stage import Base
 from handful_training.pipeline.inputs import Inputs, read_inputs
 from handful_training.pipeline.networks import keep_network, log_network
 from handful_training.pipeline.pretrain_stage import TrainedVae, train_vae
 from handful_training.pipeline.settle import keep_side, settle
 from handful_training.pipeline.work import disk_errors, work_folder
 from handful_training.pretrain import Budget
-from handful_training.report.verdict import verdict
 from handful_training.sources.store import shown
-from handful_training.tracking import Run, Tracker, Version, origin
-
-_log = logging.getLogger(__name__)
-
-BASELINE = "baseline.npz"
+from handful_training.tracking import Run, Tracker, origin
 
 
 @dataclass(frozen=True)
@@ -112,17 +100,11 @@ def run(request: Request) -> dict[str, Any] | None:
                 collect_plots(adaptation.plots, folder)
         log_network(tracker, request.name, base.bundle.manifest.space, work, parent)
         draw_map(base.bundle.encoder, inputs.pack, inputs.labels, folder / "embedding_map.png")
-        result |= finish(
-            tracker,
-            parent,
-            base,
-            inputs,
-            request.config,
-            folder,
-            name=request.name,
-            seed=seed,
-            force=request.force,
-        )
+        ending = Ending(
+            tracker, parent, base, inputs, request.config, folder,
+            name=request.name, seed=seed, force=request.force,
+        )  # fmt: skip
+        result |= ending.reach()
     return result
 
 
@@ -155,127 +137,6 @@ def pretrain(request: Request) -> dict[str, Any] | None:
             "checkpoint": str(trained.checkpoint),
             "folder": str(trained.folder),
         }
-
-
-@disk_errors()
-def finish(
-    tracker: Tracker,
-    parent: Run,
-    base: Base,
-    inputs: Inputs,
-    config: Config,
-    folder: Path,
-    *,
-    name: str,
-    seed: int,
-    force: bool,
-) -> dict[str, Any]:
-    """Fit a head where there are labels, evaluate, register, and ask the gate."""
-    out_of_fold: OutOfFold | None = None
-    fitted: HeadBundle | None = None
-    root, result, bundle, work = base.bundle.root, dict[str, Any](), base.bundle, work_folder()
-    if inputs.labels is not None:
-        labels = inputs.labels
-        with parent.child("head") as child:
-            fitted = add_head(
-                base,
-                inputs.pack,
-                labels,
-                config.head,
-                work,
-                child,
-                name=name,
-                seed=seed,
-                force=force,
-            )
-        root, out_of_fold = fitted.bundle, fitted.out_of_fold
-        bundle = Bundle.load(root, device="cpu", reuse=base.bundle)
-        with parent.child("evaluate") as child:
-            evaluation = _evaluate(
-                bundle,
-                inputs,
-                out_of_fold,
-                config,
-                folder,
-                parent,
-                child,
-                seed=seed,
-            )
-        result = {
-            "head_seconds": fitted.seconds,
-            "labels": len(labels),
-            "accuracy": None,
-            "accuracy_ci": None,
-            "baseline_pca_accuracy": None,
-        }
-        if evaluation is not None:
-            result |= evaluation.to_json()
-    version = tracker.registry.find(name, root)  # the same bundle is not registered twice
-    if version is None:
-        version = tracker.registry.register(name, root, parent, out_of_fold=out_of_fold)
-    if base.refusal is not None:
-        tracker.registry.refuse(Version(name, version), base.refusal)
-    decision = tracker.registry.consider(name, version)
-    _log.info(
-        "%s version %s %s: %s",
-        name,
-        version,
-        "is champion" if decision.promoted else "is not promoted",
-        decision.reason,
-    )
-    # What takes longer comes when the version is live.
-    if fitted is not None and inputs.labels is not None:
-        with parent.child("curve") as child:
-            curve = draw_curve(
-                bundle,
-                inputs,
-                fitted.choice,
-                config.head.class_prior,
-                folder,
-                work,
-                child,
-                adapted=bool(base.seen),
-                seed=seed,
-            )
-        result["next_labels"] = {"sentence": curve["sentence"], **(curve["forecast"] or {})}
-    findings, pictures = find(
-        bundle,
-        inputs,
-        out_of_fold,
-        folder,
-        work,
-        config=config.head,
-        frozen=base.before,
-        seconds=result.get("head_seconds", 0.0),
-        seed=seed,
-    )
-    parent.artifacts(folder, folder="plots")
-    report = keep(parent, Version(name, version), bundle, findings, pictures, folder)
-    return {
-        "name": name,
-        "version": version,
-        "run_id": parent.id,
-        "promoted": decision.promoted,
-        "reason": decision.reason,
-        "bundle": str(root),
-        "folder": str(folder),
-        "report": str(report),
-        "verdict": verdict(findings).sentence,
-        **result,
-    }
-
-
-def run_folder(work: Path, name: str, run: Run) -> Path:
-    """Make the folder that a run's plots go to."""
-    folder = work / "runs" / f"{name}-{run.id[:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def collect_plots(source: Path, folder: Path) -> None:
-    """Copy a stage's plots to the run's folder."""
-    for plot in sorted(source.glob("*.png")):
-        shutil.copyfile(plot, folder / plot.name)
 
 
 @contextmanager
@@ -338,45 +199,3 @@ def _train(request: Request, inputs: Inputs, work: Path, run: Run) -> TrainedVae
         device=request.device,
         force=request.force,
     )
-
-
-def _evaluate(
-    bundle: Bundle,
-    inputs: Inputs,
-    out_of_fold: OutOfFold | None,
-    config: Config,
-    folder: Path,
-    parent: Run,
-    run: Run,
-    *,
-    seed: int,
-) -> Evaluation | None:
-    assert inputs.labels is not None
-    baseline = PixelBaseline.fit(
-        inputs.pack.images,
-        inputs.labels.index,
-        inputs.labels.target,
-        inputs.labels.names,
-        seed=seed,
-    )
-    with tempfile.TemporaryDirectory() as temporary:  # for `handful-train evaluate`, anywhere
-        path = Path(temporary) / BASELINE
-        path.write_bytes(baseline.pack())
-        parent.artifacts(path, folder="baseline")
-    predictions = predict_unseen(
-        bundle,
-        inputs.pack,
-        inputs.labels,
-        inputs.unused,
-        out_of_fold,
-        baseline,
-        folds=config.head.folds,
-        seed=seed,
-    )
-    if predictions is None:
-        _log.warning("a class has one label: nothing is left to measure accuracy on")
-        return None
-    evaluation = predictions.evaluate()
-    predictions.draw(folder)
-    run.metrics(evaluation.metrics())
-    return evaluation

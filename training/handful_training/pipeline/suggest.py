@@ -17,8 +17,8 @@ from handful_training.labels.named_rows import read_named
 from handful_training.packs.pack import Pack
 from handful_training.pages.html import render
 from handful_training.pipeline.fetch import fetch
+from handful_training.pipeline.finish import run_folder
 from handful_training.pipeline.inputs import read_inputs
-from handful_training.pipeline.run import run_folder
 from handful_training.pipeline.suggestions import Situation, to_audit, to_doubt, to_label
 from handful_training.pipeline.work import disk_errors, work_folder
 from handful_training.sources.store import shown
