@@ -5,6 +5,7 @@ PYTHON ?= python3
 # Test processes side by side. Files stay whole, so a file's shared server starts once.
 WORKERS ?= 2
 ARGS ?=
+SECONDS ?= 600
 
 BIN := .venv/bin
 READY := .venv/.handful
@@ -21,7 +22,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 INSTALL_LOCKED = env -u PIP_CONSTRAINT $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test test-slow fuzz test-gpu lint format bench bench-labels lock sbom audit clean
+.PHONY: help venv demo serve test test-slow fuzz fuzz-long overload soak models test-gpu lint format bench bench-labels lock sbom audit clean
 
 help:  ## Show this list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,9 +41,26 @@ test: $(READY)  ## Run the tests (under 15 minutes)
 test-slow: $(READY)  ## Run the tests that take minutes each
 	@$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
 
-fuzz: $(READY)  ## Damage images and requests by the ten thousand (minutes)
-	@HANDFUL_MUTANTS=10000 $(BIN)/python -m pytest -s -m "not gpu" $(ARGS) \
-		tests/service/test_http_mutants.py tests/bundle/test_pixels_mutants.py
+fuzz: $(READY)  ## 10,000 API calls, 10,000 raw requests, 1,000,000 images, all damaged (10 minutes)
+	@HANDFUL_CALLS=10000 HANDFUL_MUTANTS=10000 HANDFUL_FUZZ=10 OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -s --timeout 3600 $(ARGS) tests/service/test_openapi_calls.py \
+		tests/service/test_http_mutants.py tests/fuzz/test_mutants.py
+
+fuzz-long: $(READY)  ## The same guided by coverage, as long as you like: SECONDS=36000
+	@$(BIN)/pip install -q -c constraints.txt -e ".[fuzz]"
+	@$(BIN)/python tests/fuzz/coverage_guided.py --seconds $(SECONDS) $(ARGS)
+
+soak: $(READY)  ## 200,000 requests of every kind: memory grows by less than 1 % (10 minutes)
+	@HANDFUL_SOAK=$${HANDFUL_SOAK:-200000} OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s $(ARGS) \
+		tests/service/test_leak_judge.py tests/service/test_soak.py
+
+overload: $(READY)  ## Ask ten times more of the service than it can do (5 minutes, on a quiet machine)
+	@HANDFUL_DISCONNECTS=2000 $(BIN)/python -m pytest -q -s tests/service/test_disconnects.py
+	@$(BIN)/python tests/benchmarks/overload.py $(ARGS)
+
+models: $(READY)  ## Swap models 200 times under load, and offer 500 bad ones (15 minutes)
+	@HANDFUL_SWAPS=200 HANDFUL_OFFERS=500 HANDFUL_FLIPS=2000 OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -s --timeout 3600 $(ARGS) tests/service/test_swap.py tests/bundle/test_bad_bundles.py
 
 test-gpu: $(READY)  ## Run the tests that need an NVIDIA GPU
 	@$(BIN)/pip install -q -c constraints.txt -e ".[gpu]"
@@ -64,12 +82,13 @@ bench: $(READY)  ## Measure the figures of docs/benchmarks.md
 bench-labels: $(READY)  ## Measure accuracy per label: every way, every draw (hours; goes on where it stopped)
 	@PYTHONPATH=deploy $(BIN)/python tests/benchmarks/bench_labels.py $(ARGS)
 
-lock: $(READY)  ## Write the hashed requirements of the images, deploy/requirements-*.txt, anew
+lock: $(READY)  ## Write the hashed requirements of the images, and those of the bench's peers, anew
 	@$(LOCK) pyproject.toml --extra service --extra registry -o deploy/requirements-service.txt
 	@$(LOCK) pyproject.toml --extra service --extra registry --extra gpu -o deploy/requirements-gpu.txt
 	@$(LOCK) pyproject.toml --extra training -o deploy/requirements-training.txt
 	@printf 'boto3\nmlflow\npsycopg2-binary\n' | $(LOCK) - -o deploy/requirements-mlflow.txt
 	@printf 'hatchling\n' | $(LOCK) - -o deploy/requirements-build.txt
+	@$(BIN)/python tests/benchmarks/serving_venvs.py
 
 sbom: $(READY)  ## Write what the service's image holds to dist/handful-service.cdx.json (CycloneDX)
 	@mkdir -p dist

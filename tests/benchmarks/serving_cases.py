@@ -4,6 +4,7 @@ uint8 NHWC in, divided by 255, four 3x3 convolutions of stride 2 with 32, 64, 12
 two heads of 64 numbers; random weights.
 """
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,7 @@ class Case(NamedTuple):
     """Pictures of one size, and the bundle that embeds them."""
 
     name: str
-    root: Path  # of the bundle
+    root: Path  # of the bundle; the pictures lie in `pictures` beside it
     pictures: list[bytes]  # JPEG files
     pixels: NDArray[np.uint8]  # the same decoded, [n, side, side, 3]
     embeddings: NDArray[np.float32]  # what they are offline, [n, 64]
@@ -36,7 +37,7 @@ class Case(NamedTuple):
 
 def small(folder: Path) -> Case:
     """JPEGs of 32x32 pixels and about 0.9 kB, as they are."""
-    return _case("S", folder, 32, [encode(photo(_rng(n), 32, 32), "JPEG") for n in range(PICTURES)])
+    return of_size(folder, 32)._replace(name="S")
 
 
 def large(folder: Path) -> Case:
@@ -45,13 +46,23 @@ def large(folder: Path) -> Case:
     return _case("L", folder, 128, files)
 
 
+def of_size(folder: Path, side: int) -> Case:
+    """JPEGs of `side` x `side` pixels, as they are."""
+    pictures = [encode(photo(_rng(n), side, side), "JPEG") for n in range(PICTURES)]
+    return _case(f"{side}px", folder, side, pictures)
+
+
 def _case(name: str, folder: Path, side: int, files: list[bytes]) -> Case:
     spec = ImageSpec(height=side, width=side, channels=3)
     exported = Exported(spec, WIDTH, WIDTH, None, {"encoder.onnx": _encoder(side)})
     pixels = np.stack([decode(file, spec) for file in files])
-    root = folder / name
+    root = folder / name / "bundle"
+    shutil.rmtree(root.parent, ignore_errors=True)  # of an earlier run
     Bundle.save(root, *make_bundle(exported, pixels, name=f"bench-{name.lower()}"))
     embeddings = Bundle.load(root, device="cpu").encoder(pixels).embedding
+    root.with_name("pictures").mkdir()
+    for n, file in enumerate(files):
+        (root.with_name("pictures") / f"{n:03}.jpg").write_bytes(file)
     return Case(name, root, files, pixels, embeddings)
 
 

@@ -13,7 +13,7 @@ from handful_bundle.bundle import Bundle
 from handful_bundle.pixels import decode
 
 BATCHES = (1, 8, 16, 32, 64)
-CPU_SECONDS = 1.5
+CPU_SECONDS = 1
 
 
 def main() -> None:

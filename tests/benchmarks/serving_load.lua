@@ -24,9 +24,8 @@ function request()
   return requests[turn]
 end
 
-function done(summary, latency)
+function done(summary)
   local e = summary.errors
-  io.write(string.format("DONE %d %d %d %.3f %.3f\n", summary.requests,
-    e.status + e.connect + e.read + e.write + e.timeout, summary.duration,
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
+  io.write(string.format("DONE %d %d %d\n", summary.requests,
+    e.status + e.connect + e.read + e.write + e.timeout, summary.duration))
 end

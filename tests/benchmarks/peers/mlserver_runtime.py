@@ -1,4 +1,12 @@
-"""MLServer as its guide on custom runtimes has it: Open Inference Protocol, adaptive batches."""
+"""MLServer as its guides have it: Open Inference Protocol, a custom runtime, adaptive batches.
+
+Followed, all below docs.seldon.ai/mlserver: user-guide/custom (a runtime with `load` and
+`predict`), user-guide/content-type (files in base64), user-guide/adaptive-batching
+(`max_batch_size` and `max_batch_time` in model-settings.json), user-guide/parallel-inference (a
+pool of as many workers as cores; none on one core, where it would only carry messages) and the
+reference of settings (`debug` off, and with it the access log; metrics stay on, as ours do).
+`serving_peers` writes both settings files.
+"""
 
 from embedder import Embedder
 from mlserver import MLModel
