@@ -12,7 +12,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from handful_bundle import classes, decoder, encoder, golden, head
+from handful_bundle import arrays, canary, classes, decoder, encoder, golden, head
 from handful_bundle.classes import Classes
 from handful_bundle.decoder import Decoder
 from handful_bundle.encoder import Encoder
@@ -21,6 +21,8 @@ from handful_bundle.errors import (
     BundleError,
     BundleIncompatible,
     BundleMissing,
+    DeviceFailed,
+    DeviceOutOfMemory,
 )
 from handful_bundle.head import Head
 from handful_bundle.manifest import FORMAT, Manifest, digest, space_digest
@@ -31,7 +33,8 @@ MANIFEST = "manifest.json"
 REQUIRED = frozenset({encoder.FILE, golden.FILE})
 OPTIONAL = frozenset({decoder.FILE, head.FILE, classes.FILE})
 MAX_MANIFEST_BYTES = 4 * 2**20
-MAX_FILE_BYTES = 2 * 2**30  # protobuf's own limit
+MAX_MODEL_BYTES = 2 * 2**30  # protobuf's own limit
+MAX_ARRAYS_BYTES = arrays.MAX_BYTES + 2**20  # an .npz that does not compress, and its directory
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Bundle:
         *,
         device: Device = "auto",
         threads: int | None = None,
+        gpu_memory_bytes: int | None = None,
         reuse: "Bundle | None" = None,
     ) -> Self:
         """Open the bundle in `root`, checking every byte before trusting any.
@@ -65,6 +69,7 @@ class Bundle:
             root: the folder.
             device: where to run; `cuda` fails where CUDA does not run.
             threads: CPU threads of one run; by default the process's quota.
+            gpu_memory_bytes: that each graph may take of a GPU; by default all that there is.
             reuse: a bundle that is open on the same device; sessions of equal files are shared.
 
         Raises:
@@ -72,6 +77,8 @@ class Bundle:
             BundleIncompatible: written for another format or pixels version.
             BundleCorrupt: the manifest, a file, a graph or a golden example is not as it should be.
             DeviceUnavailable: `device` does not run here.
+            DeviceOutOfMemory: it has no room for the model.
+            DeviceFailed: it runs nothing in this process any more.
         """
         manifest = read_manifest(root)
         files = _read_files(root, manifest)
@@ -94,6 +101,7 @@ class Bundle:
                 manifest.latent_dim,
                 device,
                 threads,
+                gpu_memory_bytes,
             )
         )
         opened_decoder = None
@@ -110,19 +118,34 @@ class Bundle:
                     manifest.likelihood,
                     device,
                     threads,
+                    gpu_memory_bytes,
                 )
             )
         opened_head = opened_classes = None
         if manifest.labels is not None:
             opened_head = Head.open(
-                files[head.FILE], manifest.embedding_dim, manifest.labels, device, threads
+                files[head.FILE],
+                manifest.embedding_dim,
+                manifest.labels,
+                device,
+                threads,
+                gpu_memory_bytes,
             )
             _check_novelty(manifest, opened_head)
             if classes.FILE in files:
                 opened_classes = Classes.unpack(
                     files[classes.FILE], len(manifest.labels), manifest.latent_dim
                 )
-        golden.check_golden(files[golden.FILE], opened_encoder, opened_head)
+        try:
+            golden.check_golden(files[golden.FILE], opened_encoder, opened_head)
+            canary.check_canary(opened_encoder, opened_head, opened_decoder)
+        except (BundleError, DeviceFailed, DeviceOutOfMemory):
+            raise
+        except Exception as error:  # onnxruntime raises its own unrelated classes
+            raise BundleCorrupt(
+                f"{root}: a graph opens but does not run ({type(error).__name__}); export the "
+                "bundle again"
+            ) from error
         return cls(root, manifest, opened_encoder, opened_decoder, opened_head, opened_classes)
 
     @staticmethod
@@ -168,7 +191,7 @@ def read_manifest(root: Path) -> Manifest:
     path = root / MANIFEST
     if not path.exists():
         raise BundleMissing(f"{path} not found; `handful-train export` writes a bundle")
-    data = _read(path, MAX_MANIFEST_BYTES)
+    data = _read(path, max_bytes(MANIFEST))
     try:
         raw = json.loads(data)
         found = raw["format"]
@@ -194,6 +217,34 @@ def read_manifest(root: Path) -> Manifest:
     if manifest.space != space:
         raise BundleCorrupt(f"{path}: `space` is not that of the encoder; export the bundle again")
     return manifest
+
+
+def max_bytes(name: str) -> int:
+    """Return how large the file `name` of a bundle may be."""
+    if name == MANIFEST:
+        return MAX_MANIFEST_BYTES
+    return MAX_MODEL_BYTES if name.endswith(".onnx") else MAX_ARRAYS_BYTES
+
+
+def check_listing(sizes: Mapping[str, int]) -> None:
+    """Check names and sizes of files that a store offers as a bundle, before any is fetched.
+
+    Raises:
+        BundleMissing: no manifest among them.
+        BundleCorrupt: a file that no bundle has, or one that is too large.
+    """
+    if MANIFEST not in sizes:
+        raise BundleMissing(f"no {MANIFEST} among the files; register the version again")
+    if odd := sorted(sizes.keys() - REQUIRED - OPTIONAL - {MANIFEST}):
+        raise BundleCorrupt(
+            f"{len(odd)} files that no bundle has, {odd[0]:.50} among them; register the version "
+            "again"
+        )
+    for name, size in sizes.items():
+        if size > max_bytes(name):
+            raise BundleCorrupt(
+                f"{name}: {size} bytes, at most {max_bytes(name)} are read; export a smaller model"
+            )
 
 
 def _check_novelty(manifest: Manifest, opened: Head) -> None:
@@ -222,7 +273,7 @@ def _read_files(root: Path, manifest: Manifest) -> dict[str, bytes]:
         raise BundleCorrupt(f"{root}: missing or unexpected files: {odd}; export the bundle again")
     files = {}
     for name, expected in manifest.files.items():
-        data = _read(root / name, MAX_FILE_BYTES)
+        data = _read(root / name, max_bytes(name))
         if (found := digest(data)) != expected:
             raise BundleCorrupt(
                 f"{root / name}: {found}, the manifest says {expected}; fetch it again"
@@ -244,7 +295,7 @@ def _read(path: Path, limit: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if status.st_size > limit:
             raise BundleCorrupt(f"{path}: {status.st_size} bytes, at most {limit} are read")
-        return file.read(limit + 1)
+        return file.read(status.st_size + 1)
 
 
 def _sync_folder(path: Path) -> None:

@@ -45,4 +45,6 @@ class Classes:
             )
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise BundleCorrupt(f"{FILE}: not finite; fit the head again")
+        if arrays["count"].min() < 0 or arrays["variance"].min() < 0:
+            raise BundleCorrupt(f"{FILE}: counts or variances below 0; fit the head again")
         return cls(**arrays)

@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from handful_bundle import batches
 from handful_bundle.graph import FLOAT, UINT8, Port, check_graph
 from handful_bundle.manifest import ImageSpec, Likelihood
-from handful_bundle.session import Device, open_session
+from handful_bundle.runner import Runner
+from handful_bundle.session import Device
 
 FILE = "decoder.onnx"
 
@@ -29,12 +29,12 @@ class Decoder:
 
     def __init__(
         self,
-        session: ort.InferenceSession,
+        runner: Runner,
         spec: ImageSpec,
         latent_dim: int,
         likelihood: Likelihood,
     ) -> None:
-        self._session = session
+        self._runner = runner
         self.spec = spec
         self.latent_dim = latent_dim
         self.likelihood = likelihood
@@ -48,6 +48,7 @@ class Decoder:
         likelihood: Likelihood,
         device: Device = "auto",
         threads: int | None = None,
+        gpu_memory_bytes: int | None = None,
     ) -> "Decoder":
         """Check the graph in `model` and open it.
 
@@ -65,7 +66,8 @@ class Decoder:
                 "likelihood": Port(FLOAT, (spec.height, spec.width, parameters)),
             },
         )
-        return cls(open_session(model, device, threads), spec, latent_dim, likelihood)
+        runner = Runner.open(model, device, threads, gpu_memory_bytes)
+        return cls(runner, spec, latent_dim, likelihood)
 
     def __call__(self, latent: NDArray[np.float32]) -> Decoding:
         """Decode `latent`, float32 [N, D], N >= 0.
@@ -78,15 +80,12 @@ class Decoder:
                 f"latents are {latent.dtype} {list(latent.shape)}, "
                 f"expected float32 [N, {self.latent_dim}]"
             )
-        images, likelihood = batches.run_padded(
-            self._session, "latent", latent, list(Decoding._fields)
-        )
+        images, likelihood = self._runner([latent], Decoding._fields)
         return Decoding(images.astype(np.uint8, copy=False), likelihood)
 
-    def warm_up(self) -> None:
-        """Run every batch size once, so that no request pays for the first."""
-        for size in batches.BUCKETS:
-            self(np.zeros((size, self.latent_dim), np.float32))
+    def warm_up(self, rows: int = batches.BUCKETS[-1]) -> None:
+        """Run every batch size up to `rows` once, so that no request pays for the first."""
+        self._runner.warm_up(rows)
 
 
 def distortion(

@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from handful_bundle import batches
 from handful_bundle.graph import FLOAT, UINT8, Port, check_graph
 from handful_bundle.manifest import ImageSpec
-from handful_bundle.session import Device, Provider, open_session, provider
+from handful_bundle.runner import Runner
+from handful_bundle.session import Device, Provider
 
 FILE = "encoder.onnx"
 
@@ -28,9 +28,9 @@ class Encoder:
     max_batch = batches.BUCKETS[-1]
 
     def __init__(
-        self, session: ort.InferenceSession, spec: ImageSpec, embedding_dim: int, latent_dim: int
+        self, runner: Runner, spec: ImageSpec, embedding_dim: int, latent_dim: int
     ) -> None:
-        self._session = session
+        self._runner = runner
         self.spec = spec
         self.embedding_dim = embedding_dim
         self.latent_dim = latent_dim
@@ -44,6 +44,7 @@ class Encoder:
         latent_dim: int,
         device: Device = "auto",
         threads: int | None = None,
+        gpu_memory_bytes: int | None = None,
     ) -> "Encoder":
         """Check the graph in `model` and open it.
 
@@ -61,29 +62,30 @@ class Encoder:
                 "log_variance": Port(FLOAT, (latent_dim,)),
             },
         )
-        return cls(open_session(model, device, threads), spec, embedding_dim, latent_dim)
+        runner = Runner.open(model, device, threads, gpu_memory_bytes)
+        return cls(runner, spec, embedding_dim, latent_dim)
 
     @property
     def provider(self) -> Provider:
         """The provider that really runs."""
-        return provider(self._session)
+        return self._runner.provider
 
-    def __call__(self, images: NDArray[np.uint8]) -> Encoding:
+    def __call__(self, *images: NDArray[np.uint8]) -> Encoding:
         """Embed `images`, uint8 [N, H, W, C] of the encoder's own size, N >= 0.
+
+        Of several arrays all rows are embedded, in their order, as if they were one.
 
         Raises:
             ValueError: another shape or type.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != self.spec.shape:
-            raise ValueError(
-                f"images are {images.dtype} {list(images.shape)}, expected uint8 "
-                f"[N, {self.spec.height}, {self.spec.width}, {self.spec.channels}]"
-            )
-        return Encoding(
-            *batches.run_padded(self._session, "images", images, list(Encoding._fields))
-        )
+        for part in images:
+            if part.dtype != np.uint8 or part.shape[1:] != self.spec.shape:
+                raise ValueError(
+                    f"images are {part.dtype} {list(part.shape)}, expected uint8 "
+                    f"[N, {self.spec.height}, {self.spec.width}, {self.spec.channels}]"
+                )
+        return Encoding(*self._runner(images, Encoding._fields))
 
-    def warm_up(self) -> None:
-        """Run every batch size once, so that no request pays for the first."""
-        for size in batches.BUCKETS:
-            self(np.zeros((size, *self.spec.shape), np.uint8))
+    def warm_up(self, rows: int = max_batch) -> None:
+        """Run every batch size up to `rows` once, so that no request pays for the first."""
+        self._runner.warm_up(rows)

@@ -6,6 +6,8 @@ HandfulError
 │   ├── BundleIncompatible   written for another format, or for other pixels code
 │   └── BundleCorrupt        a file is not the one that the manifest describes, or not to be trusted
 ├── DeviceUnavailable        the provider that was asked for does not run here
+├── DeviceOutOfMemory        the device has no room for the model, or for as few rows at once
+├── DeviceFailed             the device runs nothing in this process any more
 └── ImageError               one image cannot be used; `code` names the cause
     ├── ImageEmpty           no bytes
     ├── ImageUnsupported     not JPEG, PNG or WebP
@@ -40,6 +42,14 @@ class BundleCorrupt(BundleError):
 
 class DeviceUnavailable(HandfulError):
     """The execution provider that was asked for is not the one that would run."""
+
+
+class DeviceOutOfMemory(HandfulError):
+    """The device's memory does not hold the model, or so few rows at once. It may later."""
+
+
+class DeviceFailed(HandfulError):
+    """The device runs nothing in this process any more; another process may use it."""
 
 
 class ImageError(HandfulError):

@@ -22,6 +22,7 @@ FILE = "golden.npz"
 FORMATS = ("JPEG", "PNG", "WEBP")
 PIXEL_TOLERANCE = 1  # of 255: builds of one codec may round differently
 TOLERANCE = {"cpu": 1e-4, "cuda": 1e-3}  # relative to max(1, |value|)
+MAX_IMAGES = 1000  # they are all run at each load
 
 
 def make_golden(images: NDArray[np.uint8], encoder: Encoder, head: Head | None = None) -> bytes:
@@ -66,20 +67,35 @@ def check_golden(data: bytes, encoder: Encoder, head: Head | None) -> None:
         )
     _check_pixels(arrays, encoder.spec)
     images = arrays["images"]
-    if images.dtype != np.uint8 or images.shape[1:] != encoder.spec.shape or not len(images):
+    if images.dtype != np.uint8 or images.shape[1:] != encoder.spec.shape:
         raise BundleCorrupt(f"{FILE}: `images` do not fit the encoder; export the bundle again")
+    if not 1 <= len(images) <= MAX_IMAGES:
+        raise BundleCorrupt(
+            f"{FILE}: {len(images)} images, 1 to {MAX_IMAGES} are run; export the bundle again"
+        )
     encoding = encoder(images)
     found = {"embedding": encoding.embedding, "mean": encoding.mean}
     if head is not None:
         found |= _judged(head, encoding.embedding)
     tolerance = TOLERANCE[encoder.provider]
     for name, values in found.items():
-        difference = _difference(values, arrays[name])
-        if not difference <= tolerance:  # also refuses NaN
+        apart = difference(values, arrays[name])
+        if not apart <= tolerance:  # also refuses NaN
             raise BundleCorrupt(
-                f"{FILE}: `{name}` differs by {difference:.2g}, at most {tolerance:g} is allowed; "
+                f"{FILE}: `{name}` differs by {apart:.2g}, at most {tolerance:g} is allowed; "
                 "the file or the runtime has changed: export the bundle again"
             )
+
+
+def difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the largest |found - expected| relative to max(1, |expected|).
+
+    Infinite where shapes or types differ; NaN if any value is NaN or infinite in both.
+    """
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return float("inf")
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
 
 
 def _judged(head: Head, embedding: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -107,19 +123,12 @@ def _check_pixels(arrays: dict[str, NDArray[Any]], spec: ImageSpec) -> None:
             found = pixels.decode(blob[start:stop].tobytes(), spec)
         except ImageError as error:
             raise BundleCorrupt(f"{FILE}: the {kind} file cannot be decoded: {error}") from error
-        difference = int(np.abs(found.astype(np.int16) - want).max())
-        if difference > PIXEL_TOLERANCE:
+        levels = int(np.abs(found.astype(np.int16) - want).max())
+        if levels > PIXEL_TOLERANCE:
             raise BundleCorrupt(
-                f"{FILE}: {kind} pixels differ by {difference} of 255: this release decodes "
+                f"{FILE}: {kind} pixels differ by {levels} of 255: this release decodes "
                 "otherwise than the one that trained; train again or use that release"
             )
-
-
-def _difference(found: NDArray[Any], golden: NDArray[Any]) -> float:
-    """Return the largest |found - golden| relative to max(1, |golden|); NaN if any is NaN."""
-    if found.shape != golden.shape:
-        return float("inf")
-    return float((np.abs(found - golden) / np.maximum(1, np.abs(golden))).max())
 
 
 def _encoded(image: NDArray[np.uint8], kind: str) -> bytes:

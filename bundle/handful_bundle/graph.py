@@ -12,10 +12,13 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, TensorProto
 
 from handful_bundle.errors import BundleCorrupt
+from handful_bundle.extents import check_extents, check_tensors
 
 MAX_OPSET = 20
 MAX_IR = 10
+MAX_NODES = 10_000  # a large transformer has 3,000
 BATCH = "batch"
+_ORT_FORMAT = b"ORTM"  # at byte 4: onnxruntime would read its own format instead of ONNX
 
 
 class Port(NamedTuple):
@@ -44,6 +47,12 @@ ALLOWED_OPERATORS = frozenset(
     """.split()  # noqa: SIM905 - a table of words
 )
 
+_PLAIN = frozenset(
+    AttributeProto.AttributeType.Value(name)
+    for name in ("FLOAT", "INT", "STRING", "TENSOR", "FLOATS", "INTS", "STRINGS", "TENSORS")
+)
+_PLAIN_FIELDS = ("f", "i", "s", "t", "floats", "ints", "strings", "tensors")
+
 
 def check_graph(
     data: bytes,
@@ -65,15 +74,32 @@ def check_graph(
     Raises:
         BundleCorrupt: the graph is not what format 1 allows; the message says where.
     """
+    model = _parse(data, file)
+    try:
+        _check_versions(model, file)
+        _check_operators(model, file)
+        _check_self_contained(model, file)
+        _check_ports(model.graph.input, inputs, {}, f"{file}: input")
+        _check_ports(model.graph.output, outputs, optional_outputs or {}, f"{file}: output")
+        check_extents(model, file)
+    except (TypeError, ValueError, OverflowError) as error:  # names that are no text, and the like
+        raise BundleCorrupt(
+            f"{file}: not a well-formed ONNX model ({type(error).__name__}); export the bundle "
+            "again"
+        ) from error
+
+
+def _parse(data: bytes, file: str) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except (DecodeError, ValueError) as error:
         raise BundleCorrupt(f"{file}: not an ONNX model; export the bundle again") from error
-    _check_versions(model, file)
-    _check_self_contained(model, file)
-    _check_operators(model, file)
-    _check_ports(model.graph.input, inputs, {}, f"{file}: input")
-    _check_ports(model.graph.output, outputs, optional_outputs or {}, f"{file}: output")
+    size = model.ByteSize()
+    model.DiscardUnknownFields()
+    if data[4:8] == _ORT_FORMAT or model.ByteSize() != size:
+        # Bytes that another reader takes for something else: what is checked must be what runs.
+        raise BundleCorrupt(f"{file}: more than an ONNX model; export the bundle again")
+    return model
 
 
 def _check_versions(model: onnx.ModelProto, file: str) -> None:
@@ -81,9 +107,11 @@ def _check_versions(model: onnx.ModelProto, file: str) -> None:
         raise BundleCorrupt(
             f"{file}: IR version {model.ir_version}; export it with IR {MAX_IR} or older"
         )
-    domains = {entry.domain: entry.version for entry in model.opset_import}
-    if not 0 < domains.get("", 0) <= MAX_OPSET:
-        raise BundleCorrupt(f"{file}: opset {domains.get('')}; export it with opset {MAX_OPSET}")
+    opsets = [(entry.domain or "ai.onnx", entry.version) for entry in model.opset_import]
+    if len(opsets) != 1 or opsets[0][0] != "ai.onnx" or not 0 < opsets[0][1] <= MAX_OPSET:
+        raise BundleCorrupt(
+            f"{file}: operator sets {opsets[:8]}; export it with ai.onnx {MAX_OPSET} alone"
+        )
     if model.functions or model.training_info:
         raise BundleCorrupt(f"{file}: local functions are refused; inline them and export again")
 
@@ -93,13 +121,15 @@ def _check_self_contained(model: onnx.ModelProto, file: str) -> None:
     tensors: list[TensorProto] = list(graph.initializer)
     for node in graph.node:
         for attribute in node.attribute:
-            tensors += [attribute.t, *attribute.tensors]
+            tensors += [attribute.t] if attribute.HasField("t") else []
+            tensors += attribute.tensors
     if any(
         tensor.data_location == TensorProto.EXTERNAL or tensor.external_data for tensor in tensors
     ):
         raise BundleCorrupt(f"{file}: external data is refused; export with external_data=False")
     if graph.sparse_initializer:
         raise BundleCorrupt(f"{file}: sparse initialisers are refused; export dense ones")
+    check_tensors(tensors, file)
 
 
 def _check_operators(model: onnx.ModelProto, file: str) -> None:
@@ -113,9 +143,20 @@ def _check_operators(model: onnx.ModelProto, file: str) -> None:
             f"{file}: operators outside the allow-list: {', '.join(sorted(refused))}; "
             "export the model with standard tensor operators only"
         )
-    nested = {AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR}
-    if any(a.type in nested for node in model.graph.node for a in node.attribute):
-        raise BundleCorrupt(f"{file}: nested graphs are refused; export without control flow")
+    if len(model.graph.node) > MAX_NODES:
+        raise BundleCorrupt(
+            f"{file}: {len(model.graph.node)} nodes, at most {MAX_NODES}; export a smaller model"
+        )
+    if not all(_is_plain(a) for node in model.graph.node for a in node.attribute):
+        raise BundleCorrupt(
+            f"{file}: nested graphs and sparse attributes are refused; export without control flow"
+        )
+
+
+def _is_plain(attribute: AttributeProto) -> bool:
+    """Whether it holds numbers, text or tensors, by its type and by its content."""
+    holds = {field.name for field, _ in attribute.ListFields()}
+    return attribute.type in _PLAIN and holds <= {"name", "type", "doc_string", *_PLAIN_FIELDS}
 
 
 def _check_ports(
@@ -145,7 +186,8 @@ def _check_ports(
             )
         )
         if not fits:
-            element = TensorProto.DataType.Name(tensor.elem_type)
+            known = tensor.elem_type in TensorProto.DataType.values()
+            element = TensorProto.DataType.Name(tensor.elem_type) if known else "unknown"
             wanted = [BATCH, *("?" if size is None else size for size in port.shape)]
             raise BundleCorrupt(
                 f"{where} `{name}` is {element} {dims}, expected "

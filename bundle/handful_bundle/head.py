@@ -3,12 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from handful_bundle import batches
 from handful_bundle.graph import FLOAT, Port, check_graph
-from handful_bundle.session import Device, open_session
+from handful_bundle.runner import Runner
+from handful_bundle.session import Device
 
 FILE = "head.onnx"
 NOVELTY = "novelty"
@@ -24,13 +24,11 @@ class Judgement(NamedTuple):
 class Head:
     """Classifies embeddings. Thread-safe."""
 
-    def __init__(
-        self, session: ort.InferenceSession, embedding_dim: int, labels: tuple[str, ...]
-    ) -> None:
-        self._session = session
+    def __init__(self, runner: Runner, embedding_dim: int, labels: tuple[str, ...]) -> None:
+        self._runner = runner
         self.embedding_dim = embedding_dim
         self.labels = labels
-        self.tells_novelty = NOVELTY in {port.name for port in session.get_outputs()}
+        self.tells_novelty = NOVELTY in runner.outputs
 
     @classmethod
     def open(
@@ -40,6 +38,7 @@ class Head:
         labels: tuple[str, ...],
         device: Device = "auto",
         threads: int | None = None,
+        gpu_memory_bytes: int | None = None,
     ) -> "Head":
         """Check the graph in `model` and open it.
 
@@ -54,7 +53,7 @@ class Head:
             {"probabilities": Port(FLOAT, (len(labels),))},
             optional_outputs={NOVELTY: Port(FLOAT, ())},
         )
-        return cls(open_session(model, device, threads), embedding_dim, labels)
+        return cls(Runner.open(model, device, threads, gpu_memory_bytes), embedding_dim, labels)
 
     def __call__(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities alone, float32 [N, K]; otherwise as `judge`."""
@@ -79,9 +78,8 @@ class Head:
                 f"embeddings are {embedding.dtype} {list(embedding.shape)}, "
                 f"expected float32 [N, {self.embedding_dim}]"
             )
-        return batches.run_padded(self._session, "embedding", embedding, outputs)
+        return self._runner([embedding], outputs)
 
-    def warm_up(self) -> None:
-        """Run every batch size once, so that no request pays for the first."""
-        for size in batches.BUCKETS:
-            self.judge(np.zeros((size, self.embedding_dim), np.float32))
+    def warm_up(self, rows: int = batches.BUCKETS[-1]) -> None:
+        """Run every batch size up to `rows` once, so that no request pays for the first."""
+        self._runner.warm_up(rows)

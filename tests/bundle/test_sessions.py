@@ -37,6 +37,18 @@ def test_rows_do_not_depend_on_their_batch(bundle: Bundle, count: int) -> None:
         )
 
 
+@pytest.mark.parametrize("count", [60, 100])
+@pytest.mark.parametrize("cuts", [[], [3], [1, 2, 40], [0, 30, 30], [60]])
+def test_rows_in_several_arrays_are_rows(bundle: Bundle, cuts: list[int], count: int) -> None:
+    """Images in several arrays, also empty ones, come out as those of one array do, in one batch
+    and in several.
+    """
+    batch = images(count)
+    found, expected = bundle.encoder(*np.split(batch, cuts)), bundle.encoder(batch)
+    for part, whole in zip(found, expected, strict=True):
+        np.testing.assert_allclose(part, whole, atol=1e-6)
+
+
 def test_permuting_rows_permutes_answers(bundle: Bundle) -> None:
     """Row i of the answer belongs to row i of the question."""
     batch, order = images(50), np.random.default_rng(1).permutation(50)
