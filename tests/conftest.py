@@ -260,6 +260,12 @@ def mlflow_stack() -> ModuleType:
     return _beside("mlflow_stack")
 
 
+@pytest.fixture(scope="session")
+def bad_bundles() -> ModuleType:
+    """The module beside this file: bundles that must never answer."""
+    return _beside("bad_bundles")
+
+
 def _beside(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None

@@ -15,7 +15,7 @@ from handful_service.context import RequestContext
 from handful_service.decoding import DecodePool
 from handful_service.errors import ServiceError, item_error
 from handful_service.metrics import Metrics
-from handful_service.pipeline import Results
+from handful_service.results import Results
 from handful_service.serving import Served
 
 PNG = "image/png"
@@ -105,14 +105,16 @@ class Reply(Response):
         ]
 
 
+def as_json(content: Any) -> bytes:
+    """Return `content`, which may hold arrays, as JSON."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 async def json_response(pool: DecodePool, numbers: int, content: Callable[[], Any]) -> Response:
     """Return `content()` as JSON, written in a thread if it holds many `numbers`."""
-
-    def write() -> bytes:
-        return orjson.dumps(content(), option=orjson.OPT_SERIALIZE_NUMPY)
-
-    body = write() if numbers < _INLINE_NUMBERS else await pool.run(write)
-    return Reply(body, JSON)
+    if numbers < _INLINE_NUMBERS:
+        return Reply(as_json(content()), JSON)
+    return Reply(await pool.run(lambda: as_json(content())), JSON)
 
 
 async def npy_response(pool: DecodePool, array: NDArray[Any]) -> Response:

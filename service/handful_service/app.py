@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handful_bundle.bundle import Bundle
 from handful_bundle.session import cpu_quota
-from handful_service import connections
+from handful_service import connections, express
 from handful_service.body import BodyGuard
 from handful_service.cache import Cache
 from handful_service.context import context_of
@@ -24,6 +24,7 @@ from handful_service.envelope import Envelope, problem_response
 from handful_service.errors import ServiceError
 from handful_service.keys import Keys
 from handful_service.loading import Loader
+from handful_service.memory import Ceiling, memory_limit
 from handful_service.metrics import Metrics
 from handful_service.openapi import complete
 from handful_service.pipeline import Pipeline
@@ -33,26 +34,35 @@ from handful_service.routes import routers
 from handful_service.serving import Models, Served, manifest_version
 from handful_service.settings import Settings
 from handful_service.shortcut import Shortcut, knows
+from handful_service.trial import Trial
 from handful_service.watcher import Watcher
 
 _GARBAGE_OBJECTS = 20_000
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
-def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, bundle: Bundle | None = None, restarts: int = 0
+) -> FastAPI:
     """Return the service.
 
     Args:
         settings: by default read from the environment.
         bundle: an open bundle to serve; by default `settings.model` says which.
+        restarts: processes that ended abnormally so that this one serves.
     """
     settings = settings or Settings()
     metrics, models = Metrics(), Models()
+    metrics.restarts.inc(restarts)
     pipeline = Pipeline(settings, models, metrics, settings.decode_threads or cpu_quota())
     metrics.watch(pipeline.backlog)
+    metrics.models.set_function(lambda: len(models.loaded))
     readiness = Readiness(pipeline, metrics)
     loader = Loader(settings, models, metrics)
     keys = None if settings.api_keys_file is None else Keys(settings.api_keys_file)
+    ceiling = Ceiling(settings.memory_share, memory_limit())
+    guard = BodyGuard(Shortcut(pipeline), settings, metrics, ceiling)
+    envelope = Envelope(guard, pipeline, keys)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -62,7 +72,9 @@ def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -
         elif settings.from_registry:
             registry = Registry(Reference.parse(settings.model))
             cache = Cache(settings.cache)
-            watcher = Watcher(registry, cache, loader, models, metrics, settings.poll_seconds)
+            watcher = Watcher(
+                registry, cache, Trial(settings), loader, models, metrics, settings.poll_seconds
+            )
             watcher.start()
         else:
             await asyncio.to_thread(loader.load, Path(settings.model))
@@ -70,7 +82,10 @@ def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -
         readiness.drain_on_sigterm(settings.drain_seconds)
         _collect_garbage_rarely()
         try:
-            yield {connections.STATE: connections.Guard(settings, metrics)}
+            yield {
+                connections.STATE: connections.Guard(settings, metrics, pipeline.backlog),
+                express.STATE: express.Express(pipeline, envelope, guard),
+            }
         finally:
             if watcher is not None:
                 watcher.close()
@@ -93,10 +108,10 @@ def create_app(settings: Settings | None = None, bundle: Bundle | None = None) -
     app.state.readiness = readiness
     for router in routers:
         app.include_router(router)
-    app.add_middleware(BodyGuard, settings=settings, metrics=metrics)
+    app.add_middleware(BodyGuard, settings=settings, metrics=metrics, ceiling=ceiling)
     app.add_middleware(Envelope, pipeline=pipeline, keys=keys)  # added last, so outermost
-    app.shortcut = Envelope(BodyGuard(Shortcut(pipeline), settings, metrics), pipeline, keys)
-    app.openapi = lambda: complete(app)  # type: ignore[method-assign]  # FastAPI's documented seam
+    app.shortcut = envelope
+    app.openapi = lambda: complete(app, keyed=keys is not None)  # type: ignore[method-assign]  # FastAPI's documented seam
     return app
 
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 _log = logging.getLogger(__name__)
 
 Columns = tuple[NDArray[Any], ...]
-Lane = Callable[[NDArray[Any]], Columns]
-"""What rows run through: [n, ...] → columns of n rows each. Only rows of equal lanes mix."""
+Lane = Callable[..., Columns]
+"""What rows run through: arrays [n, ...], one of each request → columns of as many rows as they
+have together. Only rows of equal lanes mix.
+"""
 
 
 Make = Callable[[], NDArray[Any]]
@@ -28,6 +30,22 @@ class Answer(NamedTuple):
     columns: Columns  # each [n, ...], in the order of the rows
     waited: float  # seconds before the first row ran
     ran: float  # seconds of the batches that its rows were in
+
+
+class Reply(Protocol):
+    """Where an answer goes, in the event loop: a future, or what answers for itself."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+
+    def cancel(self) -> bool:
+        """Wait no more; whether anybody did."""
+
+    def set_result(self, result: Answer, /) -> None:
+        """Take the answer."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take what went wrong."""
 
 
 class Observer(Protocol):
@@ -49,7 +67,7 @@ class _Work:
         rows: NDArray[Any] | None,
         make: Make | None,
         count: int,
-        reply: "asyncio.Future[Answer]",
+        reply: Reply,
     ) -> None:
         self.lane = lane
         self.rows = rows  # None: `make` is still to be called
@@ -109,6 +127,7 @@ class MicroBatcher:
         self._waiting = False
         self._running_since: float | None = None
         self._rate = 0.0
+        self.rows_ran = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
 
@@ -150,7 +169,9 @@ class MicroBatcher:
         The future fails with what the lane raised for these rows alone: when a batch of several
         requests fails, each request's share is run once more by itself.
         """
-        return self._submit(lane, rows, None, len(rows))
+        reply = self._future()
+        self._submit(lane, rows, None, len(rows), reply)
+        return reply
 
     @property
     def turn(self) -> int:
@@ -163,21 +184,29 @@ class MicroBatcher:
         Sparing a thread between here and there, it is for rows that take less time to make than to
         hand over. The future fails with what `make` raises; without rows the answer has no columns.
         """
+        reply = self._future()
+        self.submit_for(reply, lane, make, count)
+        return reply
+
+    def submit_for(self, reply: Reply, lane: Lane, make: Make, count: int) -> None:
+        """Do as `submit_later` does, for another `reply` than a future."""
         assert count <= self._turn
-        return self._submit(lane, None, make, count)
+        self._submit(lane, None, make, count, reply)
+
+    def _future(self) -> "asyncio.Future[Answer]":
+        assert self._loop is not None, "start() comes first"
+        return self._loop.create_future()
 
     def _submit(
-        self, lane: Lane, rows: NDArray[Any] | None, make: Make | None, count: int
-    ) -> "asyncio.Future[Answer]":
+        self, lane: Lane, rows: NDArray[Any] | None, make: Make | None, count: int, reply: Reply
+    ) -> None:
         assert self._loop is not None, "start() comes first"
-        reply: asyncio.Future[Answer] = self._loop.create_future()
         if self._closed:
             reply.cancel()
-            return reply
+            return
         if not self._arrived:  # hand over once for all that this round of the event loop brings
             self._loop.call_soon(self._hand_over)
         self._arrived.append(_Work(lane, rows, make, count, reply))
-        return reply
 
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []
@@ -198,6 +227,7 @@ class MicroBatcher:
                 batch = self._next_batch()
             if batch:
                 self._run(batch)
+            del batch  # with pixels of up to a whole body; the next batch may come late
 
     def _next_batch(self) -> list[_Slice]:
         """Take rows in turns until the batch is full or nothing of its lane waits."""
@@ -235,6 +265,7 @@ class MicroBatcher:
             self._run_made(made)
             seconds = time.perf_counter() - started
             rows = sum(piece.stop - piece.start for piece in made)
+            self.rows_ran += rows
             self._rate += 0.2 * (rows / max(seconds, 1e-6) - self._rate)
             self._observer.batch_ran(rows, seconds)
             for piece in made:
@@ -254,9 +285,9 @@ class MicroBatcher:
                 self._run_apart(batch)
 
     def _run_together(self, batch: list[_Slice]) -> None:
-        rows = batch[0].rows if len(batch) == 1 else np.concatenate([piece.rows for piece in batch])
-        columns = batch[0].work.lane(rows)
-        if any(len(column) != len(rows) for column in columns):
+        columns = batch[0].work.lane(*(piece.rows for piece in batch))
+        count = sum(piece.stop - piece.start for piece in batch)
+        if any(len(column) != count for column in columns):
             raise RuntimeError("a lane gave back another number of rows than it was given")
         offset = 0
         for piece in batch:

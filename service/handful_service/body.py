@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handful_service.context import RequestContext, context_of
 from handful_service.errors import Overloaded, ServiceError
-from handful_service.memory import Ceiling, memory_limit
+from handful_service.memory import Ceiling
 from handful_service.metrics import Metrics
 from handful_service.settings import Settings
 
@@ -21,13 +21,22 @@ _MEMORY_RETRY_AFTER = 5  # seconds
 
 
 class BodyGuard:
-    """Bounds bodies and notices clients that are gone."""
+    """Bounds bodies and notices clients that are gone.
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    Args:
+        app: answers within it.
+        settings: the limits.
+        metrics: counts clients that are gone.
+        ceiling: says when memory is short.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: Settings, metrics: Metrics, ceiling: Ceiling
+    ) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
-        self._ceiling = Ceiling(settings.memory_share, memory_limit())
+        self._ceiling = ceiling
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
@@ -35,7 +44,7 @@ class BodyGuard:
             await self._app(scope, receive, send)
             return
         context = context_of(scope)
-        self._check_headers(context)
+        self.check(context)
         incoming = _Incoming(receive, context, self._settings)
         try:
             await self._app(scope, incoming, send)
@@ -51,15 +60,21 @@ class BodyGuard:
         finally:
             incoming.close()
 
-    def _check_headers(self, context: RequestContext) -> None:
+    def check(self, context: RequestContext) -> None:
+        """Let a request pass that may send its body.
+
+        Raises:
+            ServiceError: memory is short, or its headers announce what is not taken.
+        """
         if self._ceiling.near:
             raise Overloaded("memory is short", retry_after=_MEMORY_RETRY_AFTER)
-        if context.header(b"content-encoding").strip().lower() not in ("", "identity"):
+        encoding = context.headers.get(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             raise ServiceError(
                 "body_compressed", "Send the body without Content-Encoding; images are small as is."
             )
-        declared = context.header(b"content-length")
-        if declared.isdecimal() and int(declared[:20]) > self._settings.max_body_bytes:
+        declared = context.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared[:20]) > self._settings.max_body_bytes:
             raise _too_large(self._settings)
 
 

@@ -1,11 +1,14 @@
 """Connections that would be held for ever: by slow requests, by none, or by too many clients.
 
+While the service sheds load, single images are refused here as well, by their headers: what it
+costs to refuse one is lost for those that are let in.
+
 uvicorn waits for a header, and for a body whose request is answered already, as long as a client
 likes. Here one look a second closes what is overdue, so that a request in time pays nothing for it.
 """
 
 import asyncio
-import resource
+import sys
 from typing import Any
 
 import orjson
@@ -15,15 +18,38 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from handful_service.backlog import Backlog
+from handful_service.busy import Busy
 from handful_service.errors import PROBLEM_JSON, Overloaded, ServiceError, problem
+from handful_service.head import MAX_HEAD_BYTES, Head, too_large
+from handful_service.heap import Heap
 from handful_service.metrics import Metrics
 from handful_service.request_id import new_request_id
 from handful_service.settings import Settings
 
+if sys.platform != "win32":  # which knows no such limits
+    import resource
+
 STATE = "connections"  # where the lifespan's state holds the `Guard`
 _LOOK_SECONDS = 1.0
 _OTHER_FILES = 64  # of the process itself: libraries, logs, downloads
+# Every answer bears these; here no request was understood, so no model had to do with it.
+_NO_MODEL = {
+    "X-Model-Version": "none",
+    "X-Embedding-Space": "none",
+    "Server-Timing": "total;dur=0.00",
+}
 _MARGIN_SECONDS = 2.0  # after `body_seconds` the request itself is told first
+
+
+class _Nowhere(list[tuple[bytes, bytes]]):
+    """Takes the fields that follow a body: believed, they would stand beside the header's own."""
+
+    def append(self, field: tuple[bytes, bytes], /) -> None:
+        """Let it fall."""
+
+
+_NOWHERE = _Nowhere()
 
 
 class Guard:
@@ -32,13 +58,17 @@ class Guard:
     Args:
         settings: the limits.
         metrics: counts what is closed.
+        backlog: knows whether there is room.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, backlog: Backlog) -> None:
+        self.busy = Busy(backlog, metrics)
+        self.head = Head(settings)
         self._header_seconds = settings.header_seconds
         self._request_seconds = settings.body_seconds + _MARGIN_SECONDS
         self._most = room_for(settings.max_connections)
         self._metrics = metrics
+        self._heap = Heap()
         self._open: dict[GuardedProtocol, None] = {}  # the oldest first
         self._looking: asyncio.TimerHandle | None = None
         metrics.connections.set_function(lambda: len(self._open))
@@ -68,18 +98,23 @@ class Guard:
         now = loop.time()
         for connection in list(self._open):
             if connection.waits_since is None:
+                if connection.idle and now - connection.idle_since > connection.timeout_keep_alive:
+                    connection.transport.close()
                 continue
             seconds = now - connection.waits_since
             if connection.in_header and seconds > self._header_seconds:
                 self.close(connection, "header")
             elif seconds > self._request_seconds:
                 self.close(connection, "body")
+        self._heap.look()  # also after the last connection is closed
         again = loop.call_later(_LOOK_SECONDS, self._look, loop) if self._open else None
         self._looking = again
 
 
 def room_for(wanted: int) -> int:
     """Return how many connections the limit on open files, raised if it may be, leaves room for."""
+    if sys.platform == "win32":
+        return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = wanted + _OTHER_FILES
     if soft == resource.RLIM_INFINITY or soft >= files:
@@ -98,7 +133,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     in_header = True
     waits_since: float | None = None  # for the rest of a request; None: between two
+    idle_since = 0.0  # the last answer, if none is under way
     _answered: RequestResponseCycle | None = None
+    _refused = False  # the request whose body comes now
+    _wrong: ServiceError | None = None  # with the head of a request
+    _head_bytes = 0  # received before of a head that is not whole
+    _new_bytes, _begun = 0, False  # received just now, and whether a head begins in them
+    _keep_alive = True  # after it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -113,22 +154,76 @@ class GuardedProtocol(HttpToolsProtocol):
         self._tell_who_is_answered()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Take in what comes, but no header without end."""
+        self._new_bytes, self._begun = len(data), False
+        super().data_received(data)
+        if not self.in_header or self._begun:  # how much of `data` came before it is not known
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._wrong = too_large()
+            self.send_400_response("")
+
     def on_message_begin(self) -> None:
         """Begin to wait for the rest of a request."""
         super().on_message_begin()
-        self.in_header = True
+        self.in_header = self._begun = True
+        self._head_bytes = 0
         if self.waits_since is None:
             self.waits_since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """Go on to wait for its body."""
+        """Go on to wait for its body, of which nothing is kept where it is refused already."""
+        fields, self.headers = self.headers, _NOWHERE
+        self._wrong = self._guard.head.refusal(
+            self.parser.get_http_version(), self.url, fields, self._head_bytes + self._new_bytes
+        )
+        if self._wrong is not None:
+            raise self._wrong  # ends the parsing, and comes back as `send_400_response`
         self.in_header = False
+        if (self.cycle is None or self.cycle.response_complete) and not self.expect_100_continue:
+            self._keep_alive = self.parser.should_keep_alive()
+            refusal = self._guard.busy.refusal(
+                self.parser.get_method(), self.url, fields, close=not self._keep_alive
+            )
+            if refusal is not None:
+                self._refused = True
+                self.transport.write(refusal)
+                return
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with a request whose header is as it should be."""
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body."""
+        if not self._refused:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for nothing."""
         self.waits_since = None
-        super().on_message_complete()
+        if not self._refused:
+            super().on_message_complete()
+            return
+        self._refused = False
+        if self._keep_alive:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """Do as uvicorn does, but leave it to the `Guard` to end what stays idle."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.idle_since = self.loop.time()
 
     @property
     def idle(self) -> bool:
@@ -144,7 +239,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False  # the connection ends with the last answer
             self.flow.pause_reading()
             return
-        self.refuse(ServiceError("bad_request", "This is not a request of HTTP/1.1."))
+        self.refuse(
+            self._wrong or ServiceError("bad_request", "This is not a request of HTTP/1.1.")
+        )
         self.end()
 
     def end(self) -> None:
@@ -172,6 +269,7 @@ class GuardedProtocol(HttpToolsProtocol):
             "Content-Length": len(body),
             "Connection": "close",
             "X-Request-ID": request_id,
+            **_NO_MODEL,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[error.kind.status] + lines.encode() + b"\r\n" + body)

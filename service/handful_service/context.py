@@ -51,8 +51,8 @@ class RequestContext:
 
     def server_timing(self) -> str:
         """Return the value of the Server-Timing header (W3C), in milliseconds."""
-        phases = [*self.seconds.items(), ("total", self.elapsed)]
-        return ", ".join([f"{name};dur={1000 * seconds:.2f}" for name, seconds in phases])
+        phases = [f"{name};dur={1000 * seconds:.2f}, " for name, seconds in self.seconds.items()]
+        return f"{''.join(phases)}total;dur={1000 * self.elapsed:.2f}"
 
 
 def attach(scope: MutableMapping[str, Any], context: RequestContext) -> None:

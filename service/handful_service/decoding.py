@@ -52,6 +52,7 @@ class DecodePool:
 
     def __init__(self, threads: int, max_pixels: int, dropped: Callable[[int], None]) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._threads = threads
         self._max_pixels = max_pixels
         self._dropped = dropped
 
@@ -77,9 +78,18 @@ class DecodePool:
                 finished.append(None)
             return out
 
-        pieces = [self.run(functools.partial(piece, mine)) for mine in _pieces(uploads)]
+        pieces = list(_pieces(uploads))
+        parts: list[list[Decoded]] = [[]] * len(pieces)
+        numbered = iter(enumerate(pieces))
+
+        async def in_turn() -> None:
+            for number, mine in numbered:
+                parts[number] = await self.run(functools.partial(piece, mine))
+
+        # As many pieces as keep all threads busy, so that others' images come between.
         try:
-            return [item for part in await asyncio.gather(*pieces) for item in part]
+            await asyncio.gather(*(in_turn() for _ in range(min(len(pieces), self._threads + 1))))
+            return [item for part in parts for item in part]
         except asyncio.CancelledError:
             abandoned.set()
             self._dropped(len(uploads) - len(finished))

@@ -4,31 +4,42 @@ The outermost layer, in plain ASGI, so that it also covers what the layers insid
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import orjson
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handful_service.context import RequestContext, attach
+from handful_service.device import DeviceTrouble
 from handful_service.errors import PROBLEM_JSON, ServiceError, problem
 from handful_service.keys import Keys
+from handful_service.logs import AccessLog
 from handful_service.pipeline import Pipeline
 from handful_service.request_id import request_id_of
 
 _log = logging.getLogger("handful.access")
 # What tells nothing of images, labels or load: for supervisors, and for who reads on how to ask.
 _OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})  # asked every few seconds
+_NO_MODEL = [(b"x-model-version", b"none"), (b"x-embedding-space", b"none")]
 CLIENT_GONE = 499  # nginx's number for the log and the metric; nobody is left to receive it
 
 
 class Envelope:
-    """Opens the context of a request and closes it."""
+    """Opens the context of a request and closes it.
+
+    Args:
+        app: answers within it.
+        pipeline: whose backlog a request enters.
+        keys: who may ask; None: anyone.
+    """
 
     def __init__(self, app: ASGIApp, pipeline: Pipeline, keys: Keys | None = None) -> None:
         self._app = app
         self._pipeline = pipeline
         self._keys = keys
+        self._access_log = AccessLog(_log.name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI has it."""
@@ -43,61 +54,80 @@ class Envelope:
             async def send_with_headers(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     context.status = message["status"]
-                    message["headers"] = [*message.get("headers", ()), *self._headers(context)]
+                    message["headers"] = [*message.get("headers", ()), *self.headers(context)]
                 await send(message)
 
             try:
                 await self._answer(scope, receive, send_with_headers, context)
             finally:
-                self._record(scope, context)
+                if "route" in scope:
+                    context.route = getattr(scope["route"], "path", context.route)
+                self.record(scope["method"], context)
 
     async def _answer(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
     ) -> None:
         try:
-            if self._keys is not None and scope["path"] not in _OPEN:
-                self._keys.check(context)
+            if scope["path"] not in _OPEN:
+                self.check(context)
             await self._app(scope, receive, send)
-        except ServiceError as error:
-            refusal = error
-        except Exception:
-            if context.status:  # too late for another answer: the server closes the connection
-                raise
-            _log.exception("request %s failed", context.request_id)
-            refusal = ServiceError(
+        except Exception as error:
+            if not context.status:
+                await self.refusal(error, context)(scope, receive, send)
+            elif not isinstance(error, ServiceError):
+                raise  # too late for another answer: the server closes the connection
+
+    def check(self, context: RequestContext) -> None:
+        """Let a request pass that bears a live key, if one is needed.
+
+        Raises:
+            ServiceError: it does not.
+        """
+        if self._keys is not None:
+            tenant = self._keys.check(context)
+            if tenant is not None:
+                context.entry.belong(tenant)
+
+    def refusal(self, error: Exception, context: RequestContext) -> Response:
+        """Return the answer to a request that failed with `error`."""
+        if isinstance(error, DeviceTrouble):
+            error = self._pipeline.device.refusal(error)
+        if isinstance(error, ServiceError):
+            return problem_response(error, context)
+        _log.error("request %s failed", context.request_id, exc_info=error)
+        return problem_response(
+            ServiceError(
                 "internal_error", "The service failed; its log has more under this request_id."
-            )
-        else:
-            return
-        if not context.status:
-            await problem_response(refusal, context)(scope, receive, send)
+            ),
+            context,
+        )
 
-    def _headers(self, context: RequestContext) -> Iterator[tuple[bytes, bytes]]:
+    def headers(self, context: RequestContext) -> list[tuple[bytes, bytes]]:
+        """Return what every response bears, in lower case."""
         served = context.served or self._pipeline.models.current
-        yield b"x-request-id", context.request_id.encode()
-        yield b"x-model-version", served.version.encode() if served else b"none"
-        yield b"x-embedding-space", served.space.encode() if served else b"none"
-        yield b"server-timing", context.server_timing().encode()
+        return [
+            (b"x-request-id", context.request_id.encode()),
+            *(_NO_MODEL if served is None else served.headers),
+            (b"server-timing", context.server_timing().encode()),
+        ]
 
-    def _record(self, scope: Scope, context: RequestContext) -> None:
-        if "route" in scope:
-            context.route = getattr(scope["route"], "path", context.route)
-        route = context.route
-        status = context.status or CLIENT_GONE
+    def record(self, method: str, context: RequestContext) -> None:
+        """Count the request and write its line, when it is over."""
+        route, status, seconds = context.route, context.status or CLIENT_GONE, context.elapsed
         metrics = self._pipeline.metrics
-        metrics.request_ended(route, status, context.elapsed, context.seconds)
+        metrics.request_ended(route, status, seconds, context.seconds)
         if context.problem is not None:
             metrics.problems.labels(route, context.problem).inc()
-        level = logging.DEBUG if route in {"/livez", "/readyz", "/metrics"} else logging.INFO
-        if _log.isEnabledFor(level):
-            # Not by _log.log, which looks for the line of code that it was called from.
-            record = logging.LogRecord(
-                _log.name, level, "", 0, "%s %s %d", (scope["method"], route, status), None
-            )
-            record.request_id = context.request_id
-            record.milliseconds = round(1000 * context.elapsed, 2)
-            record.images = context.images
-            _log.handle(record)
+        self._access_log.answered(
+            logging.DEBUG if route in _QUIET else logging.INFO,
+            f"{method} {route} {status}",
+            request_id=context.request_id,
+            milliseconds=round(1000 * seconds, 2),
+            images=context.images,
+        )
+        # The server keeps what it knew of a request in reference cycles, which are looked for
+        # rarely: a model that was replaced must not wait for that.
+        context.served = None
 
 
 def problem_response(error: ServiceError, context: RequestContext) -> Response:

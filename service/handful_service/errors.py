@@ -35,6 +35,8 @@ KINDS: dict[str, Kind] = {
     # the request
     "bad_request": Kind(400, "The request is malformed"),
     "multipart_invalid": Kind(400, "The multipart body is malformed"),
+    "host_unknown": Kind(400, "The service is not called by this name"),
+    "header_too_large": Kind(431, "The header is too large"),
     "unauthorized": Kind(401, "The request bears no live key"),
     "not_found": Kind(404, "There is no such route"),
     "method_not_allowed": Kind(405, "The route does not take this method"),
@@ -53,10 +55,13 @@ KINDS: dict[str, Kind] = {
     "too_many_items": Kind(422, "The request holds too many items"),
     "label_unknown": Kind(422, "The model has no such label"),
     "items_failed": Kind(422, "Items failed, and the answer's format has no place for errors"),
+    "share_exceeded": Kind(429, "The key's share of the queue is used up", retryable=True),
     # the service
     "nonfinite_output": Kind(500, "The model gave an output that is not finite"),
     "internal_error": Kind(500, "The service failed"),
     "overloaded": Kind(503, "The service is overloaded", retryable=True),
+    "device_memory": Kind(503, "The device has too little memory free", retryable=True),
+    "device_failed": Kind(503, "The GPU has failed", retryable=True),
     "not_ready": Kind(503, "The service is not ready", retryable=True),
     "deadline_exceeded": Kind(504, "The answer would have come too late", retryable=True),
 }
@@ -106,8 +111,8 @@ class ServiceError(HandfulError):
 class Overloaded(ServiceError):
     """There is no room for the request now. Nothing of it was computed."""
 
-    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
-        super().__init__("overloaded", detail, retry_after=retry_after)
+    def __init__(self, detail: str, *, retry_after: int = 1, code: str = "overloaded") -> None:
+        super().__init__(code, detail, retry_after=retry_after)
 
 
 def item_error(index: int, error: ServiceError) -> dict[str, Any]:

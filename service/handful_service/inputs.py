@@ -88,11 +88,14 @@ class Reader:
         """Return the images of the request.
 
         Raises:
+            Overloaded: there is no room for one image; nothing was read.
             ServiceError: the body as a whole is not usable.
         """
         kind = self.media_type
         if kind not in IMAGE_TYPES:
             raise _unsupported(kind, IMAGE_TYPES)
+        if kind in RAW_TYPES:
+            self._context.entry.check(rows=1)  # before it is read
         body = await self._body()
         if kind in RAW_TYPES:
             return Images([EncodedImage(body, kind)], single=True)

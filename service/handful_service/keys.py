@@ -16,7 +16,7 @@ from handful_service.context import RequestContext
 from handful_service.errors import ServiceError
 
 _LOOK_SECONDS = 1.0
-_LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+\S.*)?")  # as sha256sum writes it
+_LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(\S.*))?")  # as sha256sum writes it
 _MAX_BYTES = 2**20
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ class Keys:
 
     Args:
         path: a text file: on each line the SHA-256 of a key in hexadecimal digits and, after a
-            space, whose it is. Empty lines and lines that begin with # say nothing.
+            space, whose it is. Empty lines and lines that begin with # say nothing. Keys of one
+            name share what one tenant may hold; one without a name is a tenant by itself.
 
     Raises:
         KeysUnusable: the file cannot be read, holds something else, or no key.
@@ -41,12 +42,16 @@ class Keys:
         self._path = path
         self._looked_at = time.monotonic()
         self._seen = _state(path)
-        self._digests = _read(path)
-        if not self._digests:
+        self._tenants = _read(path)
+        if not self._tenants:
             raise KeysUnusable(f"{path} holds no key; {_REMEDY}")
+        self._several = len(set(self._tenants.values())) > 1
 
-    def check(self, context: RequestContext) -> None:
+    def check(self, context: RequestContext) -> str | None:
         """Let a request pass that bears a live key as `Authorization: Bearer`.
+
+        Returns:
+            Whose key it is; None where all are of one tenant.
 
         Raises:
             ServiceError: it bears none, or another one.
@@ -55,7 +60,7 @@ class Keys:
         scheme, _, key = context.headers.get(b"authorization", b"").partition(b" ")
         digest = sha256(key.strip()).digest()
         live = False
-        for known in self._digests:  # all of them: how long it takes says nothing
+        for known in self._tenants:  # all of them: how long it takes says nothing
             live |= hmac.compare_digest(known, digest)
         if not live or scheme.lower() != b"bearer":
             raise ServiceError(
@@ -64,6 +69,7 @@ class Keys:
                 "HANDFUL_API_KEY.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        return self._tenants.get(digest) if self._several else None
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -75,11 +81,12 @@ class Keys:
             return
         self._seen = state
         try:
-            self._digests = _read(self._path)
+            self._tenants = _read(self._path)
         except KeysUnusable as error:  # half-written, perhaps; nobody is let in or out by mistake
             _log.warning("%s; the keys before it stay live", error)
         else:
-            _log.info("API keys were read again: %d are live", len(self._digests))
+            _log.info("API keys were read again: %d are live", len(self._tenants))
+            self._several = len(set(self._tenants.values())) > 1
 
 
 _REMEDY = (
@@ -96,7 +103,8 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _read(path: Path) -> tuple[bytes, ...]:
+def _read(path: Path) -> dict[bytes, str]:
+    """Return whose each key is, by its digest."""
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES + 1).decode("ascii")
@@ -106,7 +114,7 @@ def _read(path: Path) -> tuple[bytes, ...]:
         raise KeysUnusable(f"{path} is not plain text; {_REMEDY}") from None
     if len(text) > _MAX_BYTES:
         raise KeysUnusable(f"{path} is larger than {_MAX_BYTES} bytes")
-    digests = []
+    tenants = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.strip()
         if not words or words.startswith("#"):
@@ -114,5 +122,5 @@ def _read(path: Path) -> tuple[bytes, ...]:
         found = _LINE.fullmatch(words)
         if found is None:  # perhaps a key itself: it is not repeated
             raise KeysUnusable(f"line {number} of {path} is no SHA-256; {_REMEDY}")
-        digests.append(bytes.fromhex(found[1]))
-    return tuple(digests)
+        tenants[bytes.fromhex(found[1])] = found[2] or found[1].lower()
+    return tenants

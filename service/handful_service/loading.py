@@ -15,7 +15,7 @@ class Loader:
     """Loads bundles beside the one that answers.
 
     Args:
-        settings: device and threads.
+        settings: device, its memory, threads and the largest batch.
         models: where a loaded model is put.
         metrics: is told of each model put in place.
     """
@@ -37,19 +37,22 @@ class Loader:
         Raises:
             BundleError: the bundle is not to be trusted.
             DeviceUnavailable: the device that was asked for does not run here.
+            DeviceOutOfMemory: it has no room for a second model.
+            DeviceFailed: it runs nothing any more.
         """
         current = self._models.current
         bundle = Bundle.load(
             root,
             device=self._settings.device,
             threads=self._settings.threads,
+            gpu_memory_bytes=self._settings.gpu_memory_bytes,
             reuse=current.bundle if current is not None else None,
         )
         return self.put(Served(bundle, version or manifest_version(bundle)))
 
     def put(self, served: Served) -> Served | None:
         """Warm `served`, then let it answer; return the model before."""
-        served.warm_up()
+        served.warm_up(self._settings.max_batch)
         before = self._models.swap(served)
         self._metrics.serving(served)
         _log.info(

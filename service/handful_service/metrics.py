@@ -16,6 +16,7 @@ from prometheus_client import (
 from handful_service.backlog import Backlog
 from handful_service.memory import memory_limit
 from handful_service.serving import Served
+from handful_service.tallies import Counts, Distributions
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -29,33 +30,30 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.requests = Counter(
-            "handful_requests_total", "Requests by route and status", ["route", "status"],
-            registry=registry,
+        self.requests = Counts(
+            "handful_requests_total", "Requests by route and status", ["route", "status"], registry
+        )
+        self.request_seconds = Distributions(
+            "handful_request_duration_seconds", "From first byte to answer", "route", _SECONDS,
+            registry,
         )  # fmt: skip
-        self.request_seconds = Histogram(
-            "handful_request_duration_seconds", "From first byte to answer", ["route"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
-        phase_seconds = Histogram(
+        phase_seconds = Distributions(
             "handful_phase_duration_seconds",
-            "Time of a request with images: decoding, and waiting for a batch", ["phase"],
-            buckets=_SECONDS, registry=registry,
+            "Time of a request with images: decoding, and waiting for a batch", "phase", _SECONDS,
+            registry,
         )  # fmt: skip
         self._phases = [(phase, phase_seconds.labels(phase)) for phase in ("decode", "queue")]
         self.problems = Counter(
             "handful_problems_total", "Requests answered with a problem, by route and code",
             ["route", "code"], registry=registry,
         )  # fmt: skip
-        self.images = Counter(
+        self.images = Counts(
             "handful_images_total", "Items answered, by outcome (ok or an error's code)",
-            ["outcome"], registry=registry,
+            ["outcome"], registry,
         )  # fmt: skip
         for outcome in ("ok", "nonfinite_output"):  # so that an alarm sees the first one
             self.images.labels(outcome)
         self.images_ok = self.images.labels("ok")
-        self._by_status: dict[tuple[str, int], Counter] = {}
-        self._by_route: dict[str, Histogram] = {}
         self.abstained = Counter(
             "handful_abstained_total", "Predictions that abstained: the image was too novel",
             registry=registry,
@@ -107,6 +105,10 @@ class Metrics:
             "handful_model_info", "The model that answers; always 1",
             ["name", "version", "space", "provider"], registry=registry,
         )  # fmt: skip
+        self.models = Gauge(
+            "handful_models", "Models in memory: the one that answers, and those it replaced",
+            registry=registry,
+        )  # fmt: skip
         self.swaps = Counter("handful_swaps_total", "Models put in place", registry=registry)
         self.swap_failures = Counter(
             "handful_swap_failures_total", "Versions that were refused; the old one stayed",
@@ -121,6 +123,10 @@ class Metrics:
         )
         for outcome in ("ok", "failed"):
             self.polls.labels(outcome)
+        self.restarts = Counter(
+            "handful_restarts_total", "Processes that ended abnormally and were replaced",
+            registry=registry,
+        )  # fmt: skip
         self.fetched_bytes = Counter(
             "handful_fetched_bytes_total", "Bytes downloaded from the registry", registry=registry
         )
@@ -139,15 +145,8 @@ class Metrics:
         for phase, spent in self._phases:
             if phase in phases:
                 spent.observe(phases[phase])
-        counter = self._by_status.get((route, status))
-        if counter is None:  # looking a child up costs as much as counting with it
-            counter = self.requests.labels(route, str(status))
-            self._by_status[route, status] = counter
-        counter.inc()
-        histogram = self._by_route.get(route)
-        if histogram is None:
-            histogram = self._by_route[route] = self.request_seconds.labels(route)
-        histogram.observe(seconds)
+        self.requests.labels(route, str(status)).inc()
+        self.request_seconds.labels(route).observe(seconds)
 
     def batch_ran(self, rows: int, seconds: float) -> None:
         """`rows` ran through a lane in one batch."""

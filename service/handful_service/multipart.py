@@ -17,10 +17,10 @@ FIELD = "images"
 _REMEDY = f"send each image as a part named `{FIELD}`: curl -F {FIELD}=@FILE …"
 # Part headers that leave the format open.
 _ANY_TYPE = ("", "application/octet-stream")
+# The names of headers have no case, the name of the field has; a head has at most 1 KiB or so.
 _PLAIN_HEAD = re.compile(
-    rb'\r\nContent-Disposition: form-data; name="images"(?:; filename="[^"\\\r\n]*")?'
-    rb"(?:\r\nContent-Type: ([a-z0-9.+/-]+))?",
-    re.IGNORECASE,
+    rb'\r\n(?i:Content-Disposition: form-data); name="images"(?:; filename="[^"\\\r\n]{0,999}")?'
+    rb"(?:\r\n(?i:Content-Type): ([A-Za-z0-9.+/-]{1,99}))?"
 )
 
 
@@ -85,7 +85,8 @@ def _read_plain(body: bytes, boundary: bytes, max_parts: int) -> list[EncodedIma
     """
     between = b"\r\n--" + boundary
     opening = b"--" + boundary
-    first, *parts = body.split(between)  # a body may begin with its first boundary at once
+    # A body may begin with its first boundary at once. More parts than are allowed stay uncut.
+    first, *parts = body.split(between, max_parts)
     if not first.startswith(opening) or not parts or parts.pop() not in (b"--", b"--\r\n"):
         return None
     images: list[EncodedImage] = []

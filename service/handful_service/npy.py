@@ -47,7 +47,10 @@ def read_npy(body: bytes, dtype: type[np.generic], expected: str) -> NDArray[Any
             f"The header announces {size} bytes and {len(body) - offset} follow; {wanted}",
         )
     flat = np.frombuffer(body, found, offset=offset)
-    return flat.reshape(shape, order="F" if fortran_order else "C")
+    try:
+        return flat.reshape(shape, order="F" if fortran_order else "C")
+    except ValueError:  # negative lengths, more than NumPy counts up to, or too many
+        raise ServiceError("npy_invalid", f"No array has such a shape; {wanted}") from None
 
 
 def write_npy(array: NDArray[Any]) -> bytes:

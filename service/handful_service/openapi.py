@@ -41,19 +41,21 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     ReconstructResponse,
 )
 
-OPEN_ROUTE = ("internal_error",)
-ANY_ROUTE = (*OPEN_ROUTE, "unauthorized")
+# Whoever listens may be asked in no HTTP at all, or by too many at once.
+OPEN_ROUTE = ("internal_error", "bad_request", "header_too_large", "overloaded")
+ANY_ROUTE = (*OPEN_ROUTE, "host_unknown", "unauthorized")
 WITH_BODY = (
     *ANY_ROUTE,
-    "bad_request",
     "body_timeout",
     "body_too_large",
     "body_compressed",
     "media_type_unsupported",
-    "overloaded",
     "not_ready",
     "deadline_exceeded",
+    "share_exceeded",
     "nonfinite_output",
+    "device_memory",
+    "device_failed",
     "parameter_invalid",
 )
 WITH_IMAGES = (
@@ -72,11 +74,49 @@ WITH_IMAGES = (
     "items_failed",
 )
 
+
+def _header(description: str, *, required: bool = True, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": schema}
+
+
 _HEADERS = {
-    "X-Request-ID": "the request's own, where it sent a safe one; else a new one",
-    "X-Model-Version": "the version that answered; `none` before any is loaded",
-    "X-Embedding-Space": "the digest of its embedding space; `none` before any is loaded",
-    "Server-Timing": "milliseconds: read, decode, queue, model, total",
+    "X-Request-ID": _header(
+        "the request's own, where it sent a safe one; else a new one",
+        type="string", pattern="^[A-Za-z0-9._-]{1,128}$",
+    ),
+    "X-Model-Version": _header(
+        "the version that answered; `none` where none is loaded or no request was understood",
+        type="string", minLength=1,
+    ),
+    "X-Embedding-Space": _header(
+        "the digest of its embedding space, or `none`",
+        type="string", pattern="^(none|sha256:[0-9a-f]{64})$",
+    ),
+    "Server-Timing": _header(
+        "milliseconds: read, decode, queue, model, total",
+        type="string", pattern=r"^([a-z]+;dur=\d+\.\d\d, )*total;dur=\d+\.\d\d$",
+    ),
+}  # fmt: skip
+_RETRY_AFTER = _header("seconds after which to try again", type="integer", minimum=1)
+# What a status bears besides.
+_HEADERS_OF: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": _header("how to ask", type="string", const="Bearer")},
+    415: {
+        "Accept-Post": _header(
+            "what the route takes, where the body is of another media type",
+            required=False, type="string",
+        )
+    },
+    429: {"Retry-After": _RETRY_AFTER},
+    503: {"Retry-After": _RETRY_AFTER},
+    504: {"Retry-After": _RETRY_AFTER},
+}  # fmt: skip
+_REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "Names the request in the answer, in a problem and in the log: 1 to 128 of "
+    "`A-Z a-z 0-9 . _ -`. Anything else is passed over.",
+    "schema": {"type": "string"},
 }
 _TIMEOUT = {
     "name": "X-Request-Timeout-Ms",
@@ -113,8 +153,8 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
                 "retryable": kind.retryable,
             },
         }
-        if kind.status == 503:
-            response["headers"] = {"Retry-After": _header("seconds after which to try again", int)}
+        if kind.status in _HEADERS_OF:
+            response["headers"] = dict(_HEADERS_OF[kind.status])
     return by_status
 
 
@@ -136,6 +176,7 @@ def images_body(*, embeddings: bool = False) -> dict[str, Any]:
             "type": "object",
             "properties": {"images": {"type": "array", "items": file, "minItems": 1}},
             "required": ["images"],
+            "additionalProperties": False,
         },
         "example": {"images": ["@one.jpg", "@two.png"]},
     }
@@ -161,8 +202,13 @@ def also(description: str, *binary: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": description, "content": content}}
 
 
-def complete(app: FastAPI) -> dict[str, Any]:
-    """Return the whole document: FastAPI's own, with the bodies' schemas and common headers."""
+def complete(app: FastAPI, *, keyed: bool) -> dict[str, Any]:
+    """Return the whole document: FastAPI's own, with the bodies' schemas and common headers.
+
+    Args:
+        app: the service.
+        keyed: whether it asks for a key.
+    """
     if app.openapi_schema:
         return app.openapi_schema
     document = get_openapi(
@@ -188,21 +234,16 @@ def complete(app: FastAPI) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             if "401" in operation["responses"]:
-                operation["security"] = [{}, {"key": []}]
+                operation["security"] = [{"key": []}] if keyed else [{}, {"key": []}]
+            parameters = operation.setdefault("parameters", [])
+            parameters.append(_REQUEST_ID)
             if "requestBody" in operation:
-                operation.setdefault("parameters", []).append(_TIMEOUT)
+                parameters.append(_TIMEOUT)
             for response in operation["responses"].values():
-                response.setdefault("headers", {}).update(
-                    {name: _header(text, str) for name, text in _HEADERS.items()}
-                )
+                response.setdefault("headers", {}).update(_HEADERS)
     app.openapi_schema = document
     return document
 
 
 def _npy(shape: str) -> dict[str, Any]:
     return {"schema": {"type": "string", "format": "binary", "description": f"npy, {shape}"}}
-
-
-def _header(description: str, kind: type) -> dict[str, Any]:
-    name = {int: "integer", str: "string"}[kind]
-    return {"description": description, "schema": {"type": name}}

@@ -5,63 +5,35 @@ windows, however many images it has.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handful_service.backlog import Backlog
-from handful_service.batching import Answer, Columns, Lane, MicroBatcher
+from handful_service.batching import Answer, Lane, MicroBatcher
 from handful_service.context import RequestContext
 from handful_service.decoding import DecodePool, EncodedImage, Upload
+from handful_service.device import DeviceHealth
 from handful_service.errors import Overloaded, ServiceError
 from handful_service.inputs import Images, Pixels
 from handful_service.metrics import Metrics
+from handful_service.results import Results
 from handful_service.serving import Models, Served
 from handful_service.settings import Settings
+from handful_service.shedding import Shedding
+from handful_service.tiny import TINY_BYTES, TinyImages
 
 _MAX_RETRY_AFTER = 30  # seconds
 _MAX_DIGITS = 9
-_TINY_BYTES = 2**13  # of all images of a request; decoding as much takes about 0.1 ms
-_TINY_PIXELS = 2**16  # of one image; a few bytes may hold many pixels
-Rows = NDArray[Any]  # an annotation of a nested function is evaluated at every call
+# Rows that are in at once while most are refused. On the CPU, where a row costs the same in a batch
+# of any size, 1 in 100 takes as long as 16 rows at 80 % of capacity: this is less than twice that.
+# A GPU needs full batches, and the next ones in the making.
+_FEW_ROWS, _FEW_BATCHES = 24, 4
 _LATE = "late"  # why a reply is cancelled
 TIMEOUT_HEADER = b"x-request-timeout-ms"
-
-
-@dataclass
-class Results:
-    """What became of the items of one request."""
-
-    count: int  # of items
-    columns: Columns = ()  # each [n, ...]: the items that were computed, in their order
-    index: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))  # [n] their items
-    errors: dict[int, ServiceError] = field(default_factory=dict)  # item → why it has no row
-
-    def reject_nonfinite(self, *columns: int) -> None:
-        """Turn rows that are not finite in one of `columns` into errors of their items."""
-        if all(bool(np.isfinite(self.columns[column]).all()) for column in columns):
-            return  # as ever
-        good = np.ones(len(self.index), bool)
-        for column in columns:
-            values = self.columns[column]
-            good &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-        self.keep(good)
-
-    def keep(self, good: NDArray[np.bool_]) -> None:
-        """Turn the rows that are not `good`, [n], into errors of their items."""
-        if good.all():
-            return
-        for item in self.index[~good]:
-            self.errors[int(item)] = ServiceError(
-                "nonfinite_output", "The model's output for this item is not finite."
-            )
-        self.columns = tuple(column[good] for column in self.columns)
-        self.index = self.index[good]
 
 
 class Lease:
@@ -103,9 +75,17 @@ class Pipeline:
         self.settings = settings
         self.models = models
         self.metrics = metrics
-        self.backlog = Backlog(max_rows=settings.queue_rows, max_bytes=settings.queue_bytes)
         self.batcher = MicroBatcher(max_rows=settings.max_batch, observer=metrics)
+        self.backlog = Backlog(
+            max_rows=settings.queue_rows,
+            max_bytes=settings.queue_bytes,
+            turn=self.batcher.turn,
+            shedding=Shedding(
+                seconds=settings.queue_seconds, few=self._few, ran=lambda: self.batcher.rows_ran
+            ),
+        )
         self.pool = DecodePool(decode_threads, settings.max_pixels, metrics.decodes_dropped)
+        self.device = DeviceHealth()
 
     def start(self) -> None:
         """Start the dispatcher."""
@@ -117,13 +97,19 @@ class Pipeline:
         self.batcher.close()
 
     def alive(self) -> bool:
-        """Whether the dispatcher answers."""
-        return self.batcher.alive(self.settings.stall_seconds)
+        """Whether the dispatcher answers, and the device that it feeds has not failed."""
+        return not self.device.failed and self.batcher.alive(self.settings.stall_seconds)
 
     def retry_after(self) -> int:
         """Seconds until what waits now will have been answered, at the recent pace."""
         pace = self.batcher.rows_per_second
         return min(_MAX_RETRY_AFTER, 1 + int(self.backlog.rows / pace)) if pace else 1
+
+    def _few(self) -> int:
+        served = self.models.current
+        if served is None or served.on_cpu:
+            return _FEW_ROWS
+        return _FEW_BATCHES * self.settings.max_batch
 
     def lease(self, context: RequestContext) -> "Lease":
         """Keep the current model for one request: a context manager that gives the model."""
@@ -141,7 +127,7 @@ class Pipeline:
         if isinstance(taken, Pixels):
             return await self.rows(context, taken.rows, lane)
         held = min(len(taken.uploads), 2 * self.settings.window(served.row_bytes))
-        self._hold(context, held, held * served.row_bytes)
+        self.hold(context, held, held * served.row_bytes)
         if self._are_tiny(served, taken.uploads):
             results = await self._at_once(context, served, taken.uploads, lane)
             if results is not None:
@@ -157,52 +143,26 @@ class Pipeline:
             ServiceError: not done before the deadline; what is left is not computed.
         """
         # They are in memory already and take turns with others: no windows.
-        self._hold(context, min(len(rows), 2 * self.settings.max_batch), 0)
+        self.hold(context, min(len(rows), 2 * self.settings.max_batch), 0)
         async with self._deadline(context):
             answer = await self.batcher.submit(lane, rows)
         results = Results(len(rows), answer.columns, np.arange(len(rows)))
-        self._account(context, results, [answer])
+        self.account(context, results, answer)
         return results
 
     def _are_tiny(self, served: Served, uploads: Sequence[Upload]) -> bool:
-        """Whether decoding `uploads` takes less than handing them to a thread.
-
-        On a GPU the dispatcher has the GPU to feed and decodes nothing.
-        """
-        if served.bundle.provider != "cpu" or len(uploads) > self.batcher.turn:
+        if len(uploads) > self.batcher.turn or not served.on_cpu:
             return False
         size = sum(len(upload.data) for upload in uploads if isinstance(upload, EncodedImage))
-        return size <= _TINY_BYTES
+        return size <= TINY_BYTES
 
     async def _at_once(
         self, context: RequestContext, served: Served, uploads: Sequence[Upload], lane: Lane
     ) -> Results | None:
         """Let the dispatcher decode; None where an image turns out to be larger than its file."""
-        results = Results(len(uploads))
-        spec = served.bundle.manifest.image
-        larger: list[Upload] = []
-
-        def make() -> Rows:
-            started = time.perf_counter()
-            kept, pixels = [], []
-            for index, upload in enumerate(uploads):
-                item = self.pool.decode_now(upload, spec, max_pixels=_TINY_PIXELS)
-                if item is None:
-                    larger.append(upload)
-                    break
-                if isinstance(item, ServiceError):
-                    results.errors[index] = item
-                else:
-                    kept.append(index)
-                    pixels.append(item)
-            context.spent("decode", time.perf_counter() - started)
-            if larger or not pixels:
-                return np.empty((0, *spec.shape), np.uint8)
-            results.index = np.array(kept, np.intp)
-            return pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
-
+        tiny = TinyImages(context, self.pool, uploads, served.bundle.manifest.image)
         seconds = self._seconds_left(context)
-        reply = self.batcher.submit_later(lane, make, len(uploads))
+        reply = self.batcher.submit_later(lane, tiny, len(uploads))
         # asyncio.timeout would do, at the price of a tenth of all that a tiny image costs.
         timer = asyncio.get_running_loop().call_later(seconds, reply.cancel, _LATE)
         try:
@@ -210,14 +170,14 @@ class Pipeline:
         except asyncio.CancelledError as error:
             if error.args != (_LATE,):
                 raise
-            raise self._too_late(seconds) from None
+            raise self.too_late(seconds) from None
         finally:
             timer.cancel()
-        if larger:
+        if tiny.larger:
             return None
-        results.columns = answer.columns
-        self._account(context, results, [answer])
-        return results
+        tiny.results.columns = answer.columns
+        self.account(context, tiny.results, answer)
+        return tiny.results
 
     async def _windows(
         self, context: RequestContext, served: Served, uploads: Sequence[Upload], lane: Lane
@@ -250,7 +210,7 @@ class Pipeline:
             results.index = np.array(kept, np.intp)
             parts = zip(*(answer.columns for answer in answers), strict=True)
             results.columns = tuple(np.concatenate(part) for part in parts)
-        self._account(context, results, answers)
+        self.account(context, results, *answers)
         return results
 
     @asynccontextmanager
@@ -260,7 +220,7 @@ class Pipeline:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError:
-            raise self._too_late(seconds) from None
+            raise self.too_late(seconds) from None
 
     def _seconds_left(self, context: RequestContext) -> float:
         wanted = context.headers.get(TIMEOUT_HEADER)
@@ -269,21 +229,30 @@ class Pipeline:
         left = _seconds(wanted) - context.elapsed
         return max(0.0, min(self.settings.timeout_seconds, left))
 
-    def _too_late(self, seconds: float) -> ServiceError:
+    def too_late(self, seconds: float) -> ServiceError:
+        """Return the refusal of what is not done after `seconds`."""
         return ServiceError(
             "deadline_exceeded",
             f"Not answered within {seconds:g} s; send fewer images at once or try later.",
             retry_after=self.retry_after(),
         )
 
-    def _hold(self, context: RequestContext, rows: int, size: int) -> None:
+    def hold(self, context: RequestContext, rows: int, size: int) -> None:
+        """Hold rows and bytes until the end of the request.
+
+        Raises:
+            Overloaded: they do not fit; it says when they may.
+        """
         try:
             context.entry.hold(rows=rows, size=size)
         except Overloaded as error:
-            raise Overloaded(error.detail, retry_after=self.retry_after()) from None
+            raise Overloaded(
+                error.detail, retry_after=self.retry_after(), code=error.code
+            ) from None
 
     @staticmethod
-    def _account(context: RequestContext, results: Results, answers: list[Answer]) -> None:
+    def account(context: RequestContext, results: Results, *answers: Answer) -> None:
+        """Note in `context` what was done for it, and how long that took."""
         context.images += results.count
         for answer in answers:
             context.spent("queue", answer.waited)

@@ -16,7 +16,7 @@ class Readiness:
     """Answers the probes.
 
     Ready means: a model is loaded, its golden examples came out as recorded, it is warm, the
-    dispatcher answers, and no signal to stop has come.
+    dispatcher answers, the GPU has not failed, and no signal to stop has come.
     """
 
     def __init__(self, pipeline: Pipeline, metrics: Metrics) -> None:
@@ -34,6 +34,8 @@ class Readiness:
             return "the process is about to stop"
         if self._pipeline.models.current is None:
             return self._pipeline.models.reason
+        if self._pipeline.device.failed:
+            return "the GPU has failed, and the process is about to end"
         if not self.alive():
             return "the dispatcher does not answer"
         return None

@@ -5,16 +5,18 @@ MLflow model with the bundle among its artifacts; only its files are read, the m
 never loaded.
 """
 
+import errno
 import os
 import re
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from handful_bundle.errors import HandfulError
 
 BUNDLE_PATH = "artifacts/bundle"  # of the bundle within a version
+_MANIFEST_TAG = "handful.manifest"  # of a version, written when it was registered
 _DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@:]+)(@(?P<alias>[^/@:]+)|/(?P<version>\d+))")
 # A watcher asks again soon, so it need not insist: mlflow's own defaults are minutes.
@@ -24,6 +26,13 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+
+
+class Offer(NamedTuple):
+    """What a version says of the bundle that it holds."""
+
+    sizes: dict[str, int]  # file → bytes
+    manifest: str | None  # digest of manifest.json, which names all others; None: not recorded
 
 
 class RegistryError(HandfulError):
@@ -104,6 +113,32 @@ class Registry:
                 "right?"
             ) from error
 
+    def offer(self, version: str) -> Offer:
+        """Return what `version` offers, before any of it is fetched.
+
+        Raises:
+            RegistryError: it cannot be had, or there are folders among its files.
+        """
+        client = self._connect()
+        from mlflow import artifacts  # noqa: PLC0415 - seconds, so never at import
+
+        uri = f"models:/{self.reference.name}/{version}/{BUNDLE_PATH}"
+        try:
+            tags = client.get_model_version(self.reference.name, version).tags
+            found = artifacts.list_artifacts(artifact_uri=uri)
+        except Exception as error:
+            raise RegistryError(
+                f"{self.reference.name} version {version}: its files cannot be listed "
+                f"({type(error).__name__})"
+            ) from error
+        if any(file.is_dir for file in found):
+            raise RegistryError(
+                f"{self.reference.name} version {version} has folders in its bundle; register the "
+                "version again"
+            )
+        sizes = {PurePosixPath(file.path).name: file.file_size or 0 for file in found}
+        return Offer(sizes, tags.get(_MANIFEST_TAG))
+
     def download(self, version: str, file: str, target: Path) -> None:
         """Write the bundle's `file` of `version` to `target`.
 
@@ -120,6 +155,8 @@ class Registry:
             except OSError:
                 raise  # the disk is full, and the like
             except Exception as error:
+                if os.strerror(errno.ENOSPC) in str(error):  # mlflow wraps what its threads raise
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
                 raise RegistryError(
                     f"{self.reference.name} version {version}: {file} cannot be downloaded "
                     f"({type(error).__name__})"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 from pydantic.config import JsonDict
 
 SPACE_EXAMPLE = "sha256:" + "4f" * 32
@@ -40,7 +40,27 @@ ABSTAINED_EXAMPLE: JsonDict = {
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Base64Png = Annotated[str, Field(description="a PNG file in base64")]
+Base64Png = Annotated[
+    str,
+    Field(
+        description="a PNG file in base64",
+        json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
+    ),
+]
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+# What follows is refused by codes of its own, which tell more than a schema's violation.
+Float32 = Annotated[
+    FiniteFloat, Field(json_schema_extra={"minimum": -_FLOAT32_MAX, "maximum": _FLOAT32_MAX})
+]
+_SOME: JsonDict = {"minItems": 1}
+
+
+def _whole(value: object) -> object:
+    """Take 4.0 for 4, as JSON Schema does; some languages write no other way."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(_whole)
 
 
 def _example(**values: Any) -> ConfigDict:
@@ -52,7 +72,9 @@ class ImagesBody(BaseModel):
 
     model_config = _example(images=[PNG_EXAMPLE])
 
-    images: list[str] = Field(description="JPEG, PNG or WebP files in base64 (RFC 4648)")
+    images: list[str] = Field(
+        description="JPEG, PNG or WebP files in base64 (RFC 4648)", json_schema_extra=_SOME
+    )
 
 
 class EmbeddingsBody(BaseModel):
@@ -60,7 +82,7 @@ class EmbeddingsBody(BaseModel):
 
     model_config = _example(embeddings=[[0.12, -0.7, 0.05]], space=SPACE_EXAMPLE)
 
-    embeddings: list[list[FiniteFloat]] = Field(description="[N, E]")
+    embeddings: list[list[Float32]] = Field(description="[N, E]", json_schema_extra=_SOME)
     space: str = Field(description="`model.space` of the answer that they came in")
 
 
@@ -69,7 +91,7 @@ class LatentsBody(BaseModel):
 
     model_config = _example(latents=[[0.3, -1.1]])
 
-    latents: list[list[FiniteFloat]] = Field(description="[N, D]")
+    latents: list[list[Float32]] = Field(description="[N, D]", json_schema_extra=_SOME)
 
 
 class SampleBody(BaseModel):
@@ -77,10 +99,10 @@ class SampleBody(BaseModel):
 
     model_config = _example(count=4, label="Bag", seed=7)
 
-    count: int = Field(ge=1, description="images to draw")
+    count: Annotated[int, _WHOLE] = Field(ge=1, description="images to draw")
     label: str | None = Field(None, description="draw from this class instead of from the prior")
-    seed: int | None = Field(
-        None, ge=0, le=2**63 - 1, description="the same seed draws the same images"
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1), _WHOLE] | None = Field(
+        None, description="the same seed draws the same images"
     )
 
 

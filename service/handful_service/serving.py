@@ -7,11 +7,13 @@ never mixes two versions. A model that has been replaced is let go when its last
 import hashlib
 import math
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handful_bundle.batches import joined
 from handful_bundle.bundle import MANIFEST, Bundle
 from handful_bundle.decoder import Decoder, distortion, rate
 from handful_service.batching import Columns
@@ -25,6 +27,11 @@ class Served:
         self.bundle = bundle
         self.version = version
         self.row_bytes = math.prod(bundle.manifest.image.shape)  # of one image's pixels
+        self.on_cpu = bundle.provider == "cpu"
+        self.headers = [  # of its answers
+            (b"x-model-version", version.encode()),
+            (b"x-embedding-space", bundle.manifest.space.encode()),
+        ]
         self._leases = 0
         self._replaced = False
         self.released = threading.Event()  # replaced, and nobody uses it any more
@@ -39,40 +46,41 @@ class Served:
         """The digest of the embedding space."""
         return self.bundle.manifest.space
 
-    def warm_up(self) -> None:
-        """Run every part in every batch size once."""
-        self.bundle.encoder.warm_up()
+    def warm_up(self, rows: int) -> None:
+        """Run every part once in every batch size that batches of `rows` rows or fewer need."""
+        self.bundle.encoder.warm_up(rows)
         if self.bundle.head is not None:
-            self.bundle.head.warm_up()
+            self.bundle.head.warm_up(rows)
         if self.bundle.decoder is not None:
-            self.bundle.decoder.warm_up()
+            self.bundle.decoder.warm_up(rows)
 
-    def encode(self, images: NDArray[Any]) -> Columns:
+    def encode(self, *images: NDArray[Any]) -> Columns:
         """uint8 [n, H, W, C] → embedding [n, E], mean [n, D], log variance [n, D].
 
         Where there is a head, its columns follow: they cost next to nothing, and so requests to
         embed and to classify share their batches.
         """
-        encoding = self.bundle.encoder(images)
+        encoding = self.bundle.encoder(*images)
         if self.bundle.head is None:
             return tuple(encoding)
         return (*encoding, *self.classify(encoding.embedding))
 
-    def classify(self, embeddings: NDArray[Any]) -> Columns:
+    def classify(self, *embeddings: NDArray[Any]) -> Columns:
         """float32 [n, E] → probabilities [n, K] and, where the head tells it, novelty [n]."""
         if self.bundle.head is None:
             raise no_head(self.name)
-        probabilities, novelty = self.bundle.head.judge(embeddings)
+        probabilities, novelty = self.bundle.head.judge(joined(embeddings))
         return (probabilities,) if novelty is None else (probabilities, novelty)
 
-    def decode(self, latents: NDArray[Any]) -> Columns:
+    def decode(self, *latents: NDArray[Any]) -> Columns:
         """float32 [n, D] → images uint8 [n, H, W, C], whether p(x|z) is finite bool [n]."""
-        images, likelihood = self.decoder(latents)
+        images, likelihood = self.decoder(joined(latents))
         finite = np.asarray(np.isfinite(likelihood).all(axis=(1, 2, 3)))
         return images, finite
 
-    def reconstruct(self, images: NDArray[Any]) -> Columns:
+    def reconstruct(self, *parts: NDArray[Any]) -> Columns:
         """uint8 [n, H, W, C] → the same decoded from its mean, distortion [n], rate [n] in nats."""
+        images = joined(parts)
         encoding = self.bundle.encoder(images)
         decoder = self.decoder
         decoding = decoder(encoding.mean)
@@ -116,6 +124,7 @@ class Models:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._current: Served | None = None
+        self.loaded: weakref.WeakSet[Served] = weakref.WeakSet()  # put in place, still in memory
         self.reason = "the model is still loading"  # why there is none, while there is none
 
     @property
@@ -146,6 +155,7 @@ class Models:
         """Make `served` answer from now on; return the one before, still leased perhaps."""
         with self._lock:
             before, self._current = self._current, served
+            self.loaded.add(served)
             if before is not None:
                 before._replaced = True  # noqa: SLF001
                 self._release_if_unused(before)

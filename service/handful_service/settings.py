@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 picks a free one")
+    hosts: str | None = Field(
+        None, description="names that clients may call the service by, with commas between"
+    )
     device: Device = Field("auto", description="where the model runs: auto, cpu or cuda")
     workers: int = Field(1, ge=1, le=256, description="server processes, each with its own model")
     threads: int | None = Field(
@@ -36,12 +39,19 @@ class Settings(BaseSettings):
         None, ge=1, le=1024, description="threads that decode images; default: the CPU quota"
     )
 
-    max_batch: int = Field(32, ge=1, le=64, description="rows that run through the model at once")
+    gpu_memory_bytes: int | None = Field(
+        None, gt=0, description="of the GPU, for each graph of a model; default: all of it"
+    )
+
+    max_batch: int = Field(32, ge=1, le=256, description="rows that run through the model at once")
     queue_rows: int = Field(
         2048, ge=1, description="rows taken in and not yet answered; beyond it 503"
     )
     queue_bytes: int = Field(
         512 * MEBIBYTE, ge=1, description="bytes taken in and not yet answered; beyond it 503"
+    )
+    queue_seconds: float = Field(
+        4.0, gt=0, description="a request may have to wait this long for its turn; beyond it 503"
     )
     max_images: int = Field(4096, ge=1, description="images in one request")
     max_body_bytes: int = Field(64 * MEBIBYTE, ge=1, description="bytes of one request's body")
@@ -79,6 +89,9 @@ class Settings(BaseSettings):
     )
 
     poll_seconds: float = Field(5.0, gt=0, description="between two looks at the registry")
+    trial_seconds: float = Field(
+        120.0, gt=0, description="for a new version to load in a process of its own; else refused"
+    )
     cache: Path = Field(
         default_factory=lambda: Path.home() / ".cache" / "handful",
         description="where bundles from the registry are kept",
@@ -88,6 +101,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level"
     )
+
+    @property
+    def host_names(self) -> list[str]:
+        """The names in `hosts`, in lower case."""
+        names = [name.strip().lower() for name in (self.hosts or "").split(",")]
+        return [name for name in names if name]
 
     @property
     def from_registry(self) -> bool:

@@ -2,8 +2,8 @@
 
 One thread beside the event loop. It starts from the cache, so a registry that is away delays
 nothing; it looks at the newest meaning of the alias only, so flapping is coalesced; it waits for
-the model before last to be released, so at most two are resident; and whatever goes wrong, the
-model that answers stays.
+the model before last to be released, so at most two are resident; a version is tried in a process
+of its own before it is loaded here; and whatever goes wrong, the model that answers stays.
 """
 
 import logging
@@ -13,19 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from handful_bundle.errors import BundleError, HandfulError
+from handful_bundle.bundle import MANIFEST, check_listing
+from handful_bundle.errors import BundleCorrupt, BundleError, HandfulError
 from handful_service.cache import Cache
 from handful_service.loading import Loader
 from handful_service.metrics import Metrics
 from handful_service.registry import Registry
 from handful_service.serving import Models, Served
+from handful_service.trial import Trial
 
 _log = logging.getLogger(__name__)
 _LONGEST_WAIT = 300.0  # seconds between two tries of a version that was refused
+_MOST_REFUSED = 100  # versions that are remembered as refused
 
 
 class _Refused(NamedTuple):
-    version: str
     times: int
     until: float  # time.monotonic() before which it is not tried again
 
@@ -36,6 +38,7 @@ class Watcher:
     Args:
         registry: what to follow.
         cache: where its bundles are kept.
+        trial: loads each of them first, elsewhere.
         loader: puts a bundle in place.
         models: what answers now.
         metrics: counts polls and refusals.
@@ -46,6 +49,7 @@ class Watcher:
         self,
         registry: Registry,
         cache: Cache,
+        trial: Trial,
         loader: Loader,
         models: Models,
         metrics: Metrics,
@@ -53,12 +57,13 @@ class Watcher:
     ) -> None:
         self._registry = registry
         self._cache = cache
+        self._trial = trial
         self._loader = loader
         self._models = models
         self._metrics = metrics
         self._poll_seconds = poll_seconds
         self._stopped = threading.Event()
-        self._refused: _Refused | None = None
+        self._refused: dict[str, _Refused] = {}  # by version
         self._before: Served | None = None  # the model before the one that answers
         self._complaint = ""
         # A daemon: a download that hangs must not keep the process from stopping.
@@ -70,8 +75,9 @@ class Watcher:
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more. A download under way is left to end with the process."""
+        """Look no more. A download under way is left to end with the process, a trial is ended."""
         self._stopped.set()
+        self._trial.close()
 
     def _follow(self) -> None:
         self._start_from_cache()
@@ -93,6 +99,8 @@ class Watcher:
             self._cache.discard(known.root)
 
     def _look(self) -> None:
+        if self._before is not None and self._before.released.is_set():
+            self._before = None
         try:
             version = self._registry.resolve()
         except HandfulError as error:
@@ -108,26 +116,30 @@ class Watcher:
         self._metrics.behind.set(behind)
         if not behind:
             return
-        refused = self._refused
-        if refused and refused.version == version and time.monotonic() < refused.until:
+        refused = self._refused.get(version)
+        if refused and time.monotonic() < refused.until:
             return
-        if self._before is not None:
-            if not self._before.released.wait(self._poll_seconds):
-                return  # still answering its last requests; look again
-            self._before = None
+        if self._before is not None:  # it still answers its last requests
+            if self._before.released.wait(self._poll_seconds):
+                self._look()  # the alias may have moved meanwhile
+            return
         self._swap(version)
 
     def _swap(self, version: str) -> None:
         root: Path | None = None
         try:
+            offer = self._registry.offer(version)
+            check_listing(offer.sizes)
             root = self._cache.fetch(partial(self._download, version))
+            _check_recorded(root, offer.manifest)
+            self._trial.run(root)
             self._before = self._loader.load(root, version)
         except Exception as error:  # noqa: BLE001 - refused, for whatever reason: the old one stays
             if root is not None and isinstance(error, BundleError):
                 self._cache.discard(root)
             self._refuse(version, error)
             return
-        self._refused = None
+        self._refused.clear()
         self._metrics.behind.set(0)
         try:
             self._cache.remember(self._registry.key, version, root)
@@ -141,10 +153,12 @@ class Watcher:
 
     def _refuse(self, version: str, error: Exception) -> None:
         self._metrics.swap_failures.inc()
-        before = self._refused
-        times = before.times + 1 if before and before.version == version else 1
+        before = self._refused.pop(version, None)
+        times = before.times + 1 if before else 1
         wait = min(_LONGEST_WAIT, self._poll_seconds * 2**times)
-        self._refused = _Refused(version, times, time.monotonic() + wait)
+        self._refused[version] = _Refused(times, time.monotonic() + wait)
+        while len(self._refused) > _MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]  # the one that was refused longest ago
         known = isinstance(error, (HandfulError, OSError))
         _log.error("version %s is refused: %s", version, error, exc_info=None if known else error)
         if self._models.current is None:
@@ -157,3 +171,12 @@ class Watcher:
         if complaint != self._complaint:
             _log.warning("%s", complaint)
             self._complaint = complaint
+
+
+def _check_recorded(root: Path, recorded: str | None) -> None:
+    """Check that the manifest is the one that was registered: it alone has no digest of its own."""
+    if recorded is not None and recorded != f"sha256:{root.name}":
+        raise BundleCorrupt(
+            f"{MANIFEST} arrived as sha256:{root.name}, the registry recorded {recorded:.80}; "
+            "register the version again"
+        )

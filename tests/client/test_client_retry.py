@@ -71,6 +71,18 @@ def test_a_timeout_is_not_tried_again():
         script.run()
 
 
+@pytest.mark.parametrize(
+    ("timeout", "milliseconds"),
+    [(30.0, "30000"), (0.25, "250"), (1e-5, "1"), (float("inf"), "999999999")],
+)
+def test_the_service_is_told_until_when_somebody_waits(timeout, milliseconds):
+    """Each attempt grants the service the whole of what the client waits for that attempt."""
+    script = Script(reply(503), reply(200))
+    script.run(Options(timeout=timeout))
+    told = [attempt.headers["x-request-timeout-ms"] for attempt in script.sent]
+    assert told == [milliseconds] * 2
+
+
 @pytest.mark.parametrize(("max_retries", "attempts"), [(0, 1), (2, 3), (5, 6)])
 def test_attempts_are_bounded(max_retries, attempts):
     """At most `max_retries` + 1 attempts; the error says how many there were."""

@@ -61,7 +61,7 @@ def test_kubernetes_knows_what_commands_name() -> None:
         for document in yaml.safe_load_all(path.read_text())
         if document and "metadata" in document
     }
-    named = re.findall(r"\b(deployment|statefulset|service|cronjob)/([\w-]+)", PAGE)
+    named = re.findall(r" (deployment|statefulset|service|cronjob)/([\w-]+)", PAGE)
     assert len(named) > 4
     assert set(named) <= objects
 

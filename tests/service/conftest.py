@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -19,22 +19,36 @@ from PIL import Image
 
 SERVE = Path(sys.executable).with_name("handful-serve")
 PATIENCE = 60.0  # seconds that a busy machine may take
+PATIENT = {"HANDFUL_QUEUE_SECONDS": "3600"}  # nor are requests refused because it is slow
 
 
 class Server:
     """One server process."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        log: Path,
+        command: Sequence[str | Path] = (SERVE,),
+    ) -> None:
         self.log = log
         ours = {k: v for k, v in os.environ.items() if not k.startswith(("HANDFUL_", "MLFLOW_"))}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [SERVE, "--port", "0", *arguments],
-                env={**ours, "OMP_NUM_THREADS": "1", **environment},
+                [*command, "--port", "0", *arguments],
+                env={**ours, "OMP_NUM_THREADS": "1", **PATIENT, **environment},
                 stderr=stderr,
             )
         self.url = self._url()
         self.client = httpx.Client(base_url=self.url, timeout=PATIENCE)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that serves; the one that was started is its supervisor."""
+        started = self.process.pid
+        children = Path(f"/proc/{started}/task/{started}/children").read_text().split()
+        return int(children[0]) if children else started
 
     def _url(self) -> str:
         self.wait_until(lambda: re.search(r"listening on (http://\S+)", self.logged()) is not None)
@@ -97,9 +111,14 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     servers: list[Server] = []
 
-    def start(model: str | Path, *arguments: str, **environment: str) -> Server:
-        folder = tmp_path_factory.mktemp("server")
-        server = Server(["--model", str(model), *arguments], environment, folder / "stderr.log")
+    def start(
+        model: str | Path,
+        *arguments: str,
+        command: Sequence[str | Path] = (SERVE,),
+        **environment: str,
+    ) -> Server:
+        log = tmp_path_factory.mktemp("server") / "stderr.log"
+        server = Server(["--model", str(model), *arguments], environment, log, command)
         servers.append(server)
         return server
 
@@ -149,11 +168,38 @@ def slow_picture() -> bytes:
 @pytest.fixture(scope="session")
 def mixed_load() -> ModuleType:
     """The load driver beside this file."""
-    path = Path(__file__).with_name("mixed_load.py")
-    spec = importlib.util.spec_from_file_location("mixed_load", path)
+    return _beside("mixed_load")
+
+
+@pytest.fixture(scope="session")
+def followed_registry() -> ModuleType:
+    """A registry to follow, and a load whose answers are checked, from beside this file."""
+    return _beside("followed_registry")
+
+
+@pytest.fixture(scope="session")
+def soak_requests() -> ModuleType:
+    """Requests of every kind, from beside this file."""
+    return _beside("soak_requests")
+
+
+@pytest.fixture(scope="session")
+def soak_load() -> ModuleType:
+    """Their sender, from beside this file."""
+    return _beside("soak_load")
+
+
+@pytest.fixture(scope="session")
+def leak_judge() -> ModuleType:
+    """The judge of growth beside this file."""
+    return _beside("leak_judge")
+
+
+def _beside(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["mixed_load"] = module  # dataclasses look themselves up
+    sys.modules[name] = module  # dataclasses look themselves up
     spec.loader.exec_module(module)
     return module

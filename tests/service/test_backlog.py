@@ -8,6 +8,14 @@ from hypothesis import strategies as st
 
 from handful_service.backlog import Backlog
 from handful_service.errors import Overloaded
+from handful_service.shedding import Shedding
+
+
+def make(**limits: int) -> Backlog:
+    """A backlog that is never slow."""
+    shedding = Shedding(seconds=float("inf"), few=lambda: 1000, ran=lambda: 0)
+    return Backlog(turn=8, shedding=shedding, **limits)
+
 
 HOLDS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 70)), max_size=30)
 
@@ -17,7 +25,7 @@ def test_never_beyond_its_bounds(holds: list[tuple[int, int]]) -> None:
     """Whatever is asked for, no more is held than the bounds allow, and the end of all requests
     frees all of it.
     """
-    backlog = Backlog(max_rows=20, max_bytes=200)
+    backlog = make(max_rows=20, max_bytes=200)
     with contextlib.ExitStack() as stack:
         for rows, size in holds:
             with contextlib.suppress(Overloaded):
@@ -30,7 +38,7 @@ def test_never_beyond_its_bounds(holds: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize("more", [{"rows": 3}, {"size": 30}, {"rows": 1, "size": 30}])
 def test_refusal_holds_nothing(more: dict[str, int]) -> None:
     """What does not fit is refused whole: a client is told when to come back, nothing is held."""
-    backlog = Backlog(max_rows=4, max_bytes=40)
+    backlog = make(max_rows=4, max_bytes=40)
     with backlog.enter() as entry:
         entry.hold(rows=2, size=20)
         with pytest.raises(Overloaded) as refused, backlog.enter() as other:

@@ -35,11 +35,11 @@ class Ledger:
     def rows_dropped(self, rows: int) -> None:
         self.dropped += rows
 
-    def double(self, rows: NDArray[Any]) -> Columns:
-        return self._run("double", rows, 2)
+    def double(self, *parts: NDArray[Any]) -> Columns:
+        return self._run("double", np.concatenate(parts), 2)
 
-    def triple(self, rows: NDArray[Any]) -> Columns:
-        return self._run("triple", rows, 3)
+    def triple(self, *parts: NDArray[Any]) -> Columns:
+        return self._run("triple", np.concatenate(parts), 3)
 
     def _run(self, name: str, rows: NDArray[Any], factor: int) -> Columns:
         self.entered.set()

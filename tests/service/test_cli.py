@@ -1,4 +1,4 @@
-"""`handful-serve` from outside: exit statuses, one line with the remedy, workers."""
+"""`handful-serve`: exit statuses, one line with the remedy, workers."""
 
 import os
 import re
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from handful_service.cli import main
+from handful_service.server import serve as serve_once
+from handful_service.supervisor import Post
 
 SERVE = Path(sys.executable).with_name("handful-serve")
 
@@ -45,7 +46,7 @@ def test_bad_usage(arguments, environment, remedy, monkeypatch, capsys) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        serve_once(arguments, Post())
     assert ended.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -75,7 +76,7 @@ def test_taken_port(bundle_dir) -> None:
 def test_help_names_every_variable(capsys) -> None:
     """--help lists the flags of the contract and names each further variable."""
     with pytest.raises(SystemExit) as ended:
-        main(["--help"])
+        serve_once(["--help"], Post())
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     for flag in ("--model", "--host", "--port", "--device", "--workers"):
@@ -106,7 +107,7 @@ def test_workers(serve, bundle_dir, picture) -> None:
 def test_imports_are_light() -> None:
     """Importing the app draws in neither torch nor sklearn nor mlflow."""
     code = (
-        "import sys, handful_service.app, handful_service.cli;"
+        "import sys, handful_service.server;"
         "print(sorted({'torch', 'sklearn', 'mlflow', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -258,6 +258,15 @@ def test_no_head_and_no_decoder(grey_server) -> None:
     assert grey_server.client.get("/model").json()["routes"] == ["/embed"]
 
 
+def test_no_classes(serve, make_bundle, tmp_path) -> None:
+    """Without classes a sample of a label is 409, and samples of none are drawn."""
+    server = serve(make_bundle(tmp_path / "headless", with_head=False)).wait_ready()
+    answer = server.client.post("/sample", json={"count": 1, "label": "cat"})
+    found = check_problem(answer, 409, "no_classes")
+    assert "handful-train head animals IMAGES --labels" in found["detail"]
+    assert server.client.post("/sample", json={"count": 1}).status_code == 200
+
+
 def test_base64_of_one_item(server, picture) -> None:
     """What is not base64, or is a URL, is that item's error alone: nothing is ever fetched."""
     images = [
@@ -294,14 +303,16 @@ def test_ambiguous_framing(server, headers) -> None:
 
 @pytest.fixture
 def fragile_bundle(bundle_dir: Path, tmp_path: Path) -> Path:
-    """A bundle whose encoder gives NaN for images that are almost white."""
+    """A bundle whose encoder gives NaN for images all of a light grey, which no check has seen."""
     model = onnx.load(bundle_dir / "encoder.onnx")
     add = model.graph.node.append
     for output in model.graph.node:  # the rest of the graph sees what it saw
         output.output[:] = ["sound" if name == "embedding" else name for name in output.output]
         output.input[:] = ["sound" if name == "embedding" else name for name in output.input]
     add(helper.make_node("ReduceMin", ["flat", "columns"], ["darkest"], keepdims=1))
-    add(helper.make_node("Sub", ["limit", "darkest"], ["room"]))  # negative: all is white
+    add(helper.make_node("Sub", ["darkest", "grey"], ["off"]))
+    add(helper.make_node("Abs", ["off"], ["apart"]))
+    add(helper.make_node("Sub", ["apart", "near"], ["room"]))  # negative: the darkest is that grey
     add(helper.make_node("Sqrt", ["room"], ["root"]))
     add(helper.make_node("Mul", ["root", "zero"], ["nothing"]))
     add(helper.make_node("Add", ["sound", "nothing"], ["embedding"]))
@@ -309,7 +320,8 @@ def fragile_bundle(bundle_dir: Path, tmp_path: Path) -> Path:
         numpy_helper.from_array(value, name)
         for name, value in (
             ("columns", np.array([1])),
-            ("limit", np.float32(0.99)),
+            ("grey", np.float32(0.8)),
+            ("near", np.float32(0.1)),
             ("zero", np.float32(0)),
         )
     )
@@ -332,7 +344,7 @@ def test_nonfinite_output_fails_its_item_only(serve, fragile_bundle) -> None:
     batch.
     """
     server = serve(fragile_bundle).wait_ready()
-    good, bad = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)
+    good, bad = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 204, np.uint8)
     for route, key in (("/embed", "embeddings"), ("/classify", "predictions")):
         batch = server.client.post(route, content=npy(np.stack([good, bad, good])), headers=NPY)
         found = batch.json()

@@ -32,7 +32,7 @@ def test_lines_of_an_event_loop_are_written_together_and_all() -> None:
     it, and nothing is lost at the end.
     """
     with tempfile.TemporaryFile("w+") as file:
-        handler = LinesTogether(file)
+        handler = LinesTogether(file, PlainLines())
         size = lambda: os.fstat(file.fileno()).st_size  # noqa: E731
 
         async def say() -> None:

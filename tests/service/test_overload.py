@@ -3,6 +3,8 @@
 import base64
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -49,6 +51,63 @@ def test_full_queue_refuses_at_once(serve, bundle_dir, slow_picture, picture) ->
     assert server.metric("handful_images_total") == 8
     server.wait_until(lambda: server.metric("handful_queue_rows") == 0)
     assert server.client.post("/embed", content=picture(kind="PNG"), headers=PNG).is_success
+
+
+def test_a_single_image_is_refused_by_its_header(serve, bundle_dir, slow_picture, picture) -> None:
+    """While most are refused, an image is 503 before any of its body is sent; the body that follows
+    all the same is passed over, and the connection serves the next request.
+    """
+    server = serve(bundle_dir, **SMALL).wait_ready()
+    thread, _ = embed_slowly(server, slow_picture, 12)
+    assert server.client.post("/embed", content=picture(kind="PNG"), headers=PNG).status_code == 503
+    address, body = urlsplit(server.url), bytes(100_000)
+    with socket.create_connection((address.hostname, address.port), 30) as raw:
+        for connection in ("keep-alive", "close"):
+            raw.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+                b"X-Request-ID: mine\r\n"
+                + f"Connection: {connection}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            )
+            said = raw.recv(4096)
+            assert said.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nX-Request-ID: mine\r\n" in said
+            assert b"\r\nRetry-After: 1\r\n" in said
+            assert b'"code":"overloaded"' in said
+            raw.sendall(body)
+        assert raw.recv(4096) == b""
+    assert thread.is_alive(), "the slow request was too quick for this test"
+    assert server.metric('handful_problems_total{code="overloaded",route="/embed"}') == 3
+    assert server.metric('handful_requests_total{route="/embed",status="503"}') == 3
+    thread.join()
+    server.wait_until(lambda: server.metric("handful_queue_rows") == 0)
+    assert server.client.post("/embed", content=picture(kind="PNG"), headers=PNG).is_success
+
+
+def test_a_greedy_key_leaves_room(serve, bundle_dir, slow_picture, tmp_path) -> None:
+    """Of two tenants one sends more than there is room for: that one is 429 beyond half of it, with
+    Retry-After; the other's request is let in beside it.
+    """
+    file = tmp_path / "keys"
+    file.write_text("".join(f"{sha256(k.encode()).hexdigest()}  {k}\n" for k in ("much", "little")))
+    settings = {**SMALL, "HANDFUL_QUEUE_ROWS": "16"}
+    server = serve(bundle_dir, HANDFUL_API_KEYS_FILE=str(file), **settings).wait_ready()
+
+    def ask(key: str) -> httpx.Response:
+        headers = {**PNG, "Authorization": f"Bearer {key}"}
+        return httpx.post(f"{server.url}/embed", content=slow_picture, headers=headers, timeout=120)
+
+    with ThreadPoolExecutor(13) as clients:
+        much = [clients.submit(ask, "much") for _ in range(12)]
+        refused = [answer.result() for answer in much if answer.result().status_code != 200][:1]
+        assert refused[0].status_code == 429
+        little = ask("little")
+    assert little.status_code == 200
+    assert sorted({answer.result().status_code for answer in much}) == [200, 429]
+    for answer in much:
+        if answer.result().status_code == 429:
+            assert answer.result().json()["code"] == "share_exceeded"
+            assert answer.result().json()["retryable"] is True
+            assert int(answer.result().headers["Retry-After"]) >= 1
 
 
 def test_full_in_bytes(serve, bundle_dir) -> None:
@@ -120,6 +179,26 @@ def test_deadline(serve, bundle_dir, slow_picture) -> None:
     assert answer.json()["retryable"] is True
     assert server.metric('handful_rows_dropped_total{stage="decode"}') > 0
     assert server.metric("handful_batches_total") == 0
+
+
+def test_what_is_over_in_the_queue_is_not_executed(serve, bundle_dir, slow_picture) -> None:
+    """Of requests whose time is over while others are decoded none is executed: each is 504."""
+    server = serve(bundle_dir, HANDFUL_DECODE_THREADS="1").wait_ready()
+    thread, answers = embed_slowly(server, slow_picture, 12)
+    headers = {**PNG, "X-Request-Timeout-Ms": "30"}
+
+    def ask(_: int) -> int:
+        url = f"{server.url}/embed"
+        return httpx.post(url, content=slow_picture, headers=headers, timeout=120).status_code
+
+    with ThreadPoolExecutor(10) as clients:
+        statuses = list(clients.map(ask, range(20)))
+    assert thread.is_alive(), "the slow request was too quick for this test"
+    assert statuses == [504] * 20
+    thread.join()
+    assert answers[0].status_code == 200
+    assert server.metric("handful_batch_rows_sum") == 12
+    assert server.metric('handful_rows_dropped_total{stage="decode"}') == 20
 
 
 def test_a_client_may_want_it_sooner(server, picture, slow_picture) -> None:

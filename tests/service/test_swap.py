@@ -1,85 +1,58 @@
 """Following a real MLflow registry: hot swap under load, refused versions, and its absence."""
 
 import asyncio
-import io
+import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
-from handful_bundle.bundle import Bundle
 from handful_service import registry as service_registry
 from handful_service.registry import Reference
 
-NPY = {"Content-Type": "application/x-npy"}
-POLL = "0.1"
-MODEL_CODE = """\
-import mlflow.models
-import mlflow.pyfunc
+SWAPS = int(os.environ.get("HANDFUL_SWAPS", "6"))
+OFFERS = int(os.environ.get("HANDFUL_OFFERS", "26"))  # one of each family
+Registry = Any  # of followed_registry.py
+FILL = """\
+import errno
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from handful_service.cache import Cache
+from handful_service.registry import Reference, Registry
 
-
-class Echo(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input: list[str], params=None) -> list[str]:
-        return model_input
-
-
-mlflow.models.set_model(Echo())
+cache = Cache(Path("/mnt/cache"))
+registry = Registry(Reference.parse("models:/animals@champion"))
+root = cache.fetch(partial(registry.download, "1"))
+cache.remember(registry.key, "1", root)
+try:
+    cache.fetch(partial(registry.download, sys.argv[1]))
+    failed = None
+except OSError as error:
+    failed = errno.errorcode[error.errno]
+known = cache.recall(registry.key)
+files = {path.name: path.stat().st_size for path in known.root.iterdir()}
+left = [str(path) for path in Path("/mnt/cache/partial").iterdir()]
+print(json.dumps({"failed": failed, "version": known.version, "files": files, "left": left}))
 """
 
 
-class Registry:
-    """A registry in a database file of its own."""
-
-    def __init__(self, root: Path) -> None:
-        import mlflow
-
-        self.database = root / "mlflow.db"
-        self.uri = f"sqlite:///{self.database}"
-        self.root = root
-        self._mlflow = mlflow
-        mlflow.set_tracking_uri(self.uri)
-        self.client = mlflow.MlflowClient(self.uri, self.uri)
-        self._experiment = self.client.create_experiment("e", (root / "artifacts").as_uri())
-
-    def log(self, name: str, bundle: Path) -> str:
-        """Register `bundle` as training does: an MLflow model with the bundle as an artifact."""
-        code = self.root / "model_code.py"
-        code.write_text(MODEL_CODE)
-        with (
-            warnings.catch_warnings(),
-            self._mlflow.start_run(experiment_id=self._experiment),
-        ):
-            warnings.simplefilter("ignore")  # advice on how else to write the model's code
-            logged = self._mlflow.pyfunc.log_model(
-                name=name,
-                python_model=str(code),
-                artifacts={"bundle": str(bundle)},
-                pip_requirements=["numpy"],
-                registered_model_name=name,
-            )
-        return str(logged.registered_model_version)
-
-    def add(self, name: str, bundle: Path) -> str:
-        """Register `bundle` in the same layout, without the minutes of MLflow's own checks."""
-        folder = self.root / "sources" / f"{name}-{len(list(self.root.glob('sources/*')))}"
-        shutil.copytree(bundle, folder / "artifacts" / "bundle")
-        return str(self.client.create_model_version(name, folder.as_uri()).version)
-
-    def promote(self, name: str, version: str) -> None:
-        self.client.set_registered_model_alias(name, "champion", version)
-
-
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def registry(tmp_path_factory: pytest.TempPathFactory, followed_registry: ModuleType) -> Registry:
     """One for the module: MLflow takes seconds to make its tables."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what MLflow's own imports deprecate
-        return Registry(tmp_path_factory.mktemp("registry"))
+        return followed_registry.Registry(tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +78,6 @@ def name(registry: Registry, bundles: list[Path]) -> str:
     return "animals"
 
 
-def settings(registry: Registry, cache: Path) -> dict[str, str]:
-    return {
-        "MLFLOW_TRACKING_URI": registry.uri,
-        "HANDFUL_CACHE": str(cache),
-        "HANDFUL_POLL_SECONDS": POLL,
-    }
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
@@ -121,7 +86,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def follower(serve_session, registry: Registry, name: str, cache: Path) -> Any:
     """A server that follows the champion, started with an empty cache."""
-    return serve_session(f"models:/{name}@champion", **settings(registry, cache)).wait_ready()
+    return serve_session(f"models:/{name}@champion", **registry.settings(cache)).wait_ready()
+
+
+def version_of(server: Any) -> str:
+    return server.client.get("/livez").headers["X-Model-Version"]
 
 
 @pytest.fixture
@@ -132,84 +101,39 @@ def server(follower: Any, registry: Registry, name: str) -> Any:
     return follower
 
 
-def version_of(server: Any) -> str:
-    return server.client.get("/livez").headers["X-Model-Version"]
-
-
-def offline(bundles: list[Path], rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return embeddings and probabilities of `rows` by version."""
-    out = {}
-    for number, root in enumerate(bundles, 1):
-        bundle = Bundle.load(root, device="cpu", threads=1)
-        embeddings = bundle.encoder(rows).embedding
-        out[str(number)] = embeddings, bundle.head(embeddings)
-    return out
-
-
-class Load:
-    """Requests without pause, each answer checked against the version that it names."""
-
-    def __init__(self, url: str, bundles: list[Path]) -> None:
-        self._url = url
-        self._rows = np.random.default_rng(0).integers(0, 256, (300, 16, 16, 3), np.uint8)
-        self._wanted = offline(bundles, self._rows)
-        self._over = False
-        self.answers: dict[str, int] = {}  # version → how many
-
-    def run_while(self, flip: Callable[[httpx.AsyncClient], Any]) -> None:
-        async def main() -> None:
-            async with (
-                httpx.AsyncClient(base_url=self._url, timeout=60) as client,
-                asyncio.TaskGroup() as tasks,
-            ):
-                for count in (1, 1, 7, 300):
-                    for route in ("/embed", "/classify"):
-                        tasks.create_task(self._send(client, route, count))
-                await flip(client)
-                self._over = True
-
-        asyncio.run(main())
-
-    async def _send(self, client: httpx.AsyncClient, route: str, count: int) -> None:
-        body = io.BytesIO()
-        np.save(body, self._rows[:count])
-        while not self._over:
-            answer = await client.post(route, content=body.getvalue(), headers=NPY)
-            assert answer.status_code == 200, answer.text
-            self._check(answer, count)
-
-    def _check(self, answer: httpx.Response, count: int) -> None:
-        version, found = answer.headers["X-Model-Version"], answer.json()
-        assert found["model"]["version"] == version
-        assert found["model"]["space"] == answer.headers["X-Embedding-Space"]
-        embeddings, probabilities = self._wanted[version]
-        if "embeddings" in found:
-            values, wanted = found["embeddings"], embeddings
-        else:
-            values = [list(p["probabilities"].values()) for p in found["predictions"]]
-            wanted = probabilities
-        np.testing.assert_allclose(values, wanted[:count], rtol=1e-5, atol=1e-6)
-        self.answers[version] = self.answers.get(version, 0) + 1
-
-
-def test_hot_swap_under_load(server, registry, name, bundles) -> None:
-    """While versions are swapped under load no request fails, and each answer is wholly of the one
-    version that its header names; files come over once.
+def test_hot_swap_under_load(server, registry, name, bundles, followed_registry) -> None:
+    """While versions are swapped under load no request fails, each answer is wholly of the one
+    version that its header names, at most two models are in memory, and files come over once.
     """
     swaps = server.metric("handful_swaps_total")
     fetched = server.metric("handful_fetched_bytes_total")
-    order = ["2", "3", "1", "3", "2", "1"]
+    cycle = ["2", "3", "1", "3", "2", "1"]
+    order = [cycle[number % len(cycle)] for number in range(SWAPS)]
+    models: list[float] = []
+    sizes: list[float] = []  # resident bytes after each swap
 
     async def flip(client: httpx.AsyncClient) -> None:
-        async with asyncio.timeout(120):
-            for version in order:
+        for version in order:
+            async with asyncio.timeout(60):
                 await asyncio.to_thread(registry.promote, name, version)
                 while (await client.get("/livez")).headers["X-Model-Version"] != version:
-                    continue
+                    models.append(await asyncio.to_thread(server.metric, "handful_models"))
+            sizes.append(await asyncio.to_thread(server.metric, "process_resident_memory_bytes"))
 
-    load = Load(server.url, bundles)
+    load = followed_registry.Load(server.url, bundles)
     load.run_while(flip)
+    answers = sum(load.answers.values())
+    print(
+        f"{len(order)} swaps under load: {len(load.failed)} failures and {len(load.mixed)} mixed "
+        f"versions in {answers} answers; at most {max(models):g} models in memory; "
+        f"{sizes[0] / 2**20:.0f} MiB after the first swap, {sizes[-1] / 2**20:.0f} after the last"
+    )
+    assert load.failed == []
+    assert load.mixed == []
     assert set(load.answers) == {"1", "2", "3"}
+    assert max(models) <= 2
+    if len(order) >= 100:
+        assert sizes[-1] < 1.1 * sizes[20]
     assert server.metric("handful_swaps_total") == swaps + len(order)
     assert server.metric("handful_swap_failures_total") == 0
     # Version 2 has the encoder and decoder of 1, and what was here once stays: beyond the files
@@ -257,6 +181,105 @@ def test_refused_versions_leave_the_old_one(
     assert not list((cache / "partial").iterdir())
 
 
+def test_bad_bundles_are_never_activated(
+    server, registry, name, bundles, bad_bundles, followed_registry, cache, tmp_path
+) -> None:
+    """Whatever bad bundle the registry offers is counted and refused, and the one before answers
+    every request with its own numbers.
+    """
+    load = followed_registry.Load(server.url, bundles, pause=0.05)
+    survived: list[str] = []
+    unnoticed: list[str] = []
+    before = server.metric("handful_swap_failures_total")
+
+    async def offer(_client: httpx.AsyncClient) -> None:
+        for bad in bad_bundles.offers(bundles[0], tmp_path, OFFERS):
+            version = await asyncio.to_thread(registry.add, name, bad.root)
+            await asyncio.to_thread(registry.promote, name, version)
+            deadline = time.monotonic() + 60
+            while f"version {version} is refused" not in server.logged():
+                if version_of(server) != "1":
+                    survived.append(bad.family)
+                    return
+                if time.monotonic() > deadline:
+                    unnoticed.append(bad.family)
+                    break
+                await asyncio.sleep(0.01)
+            shutil.rmtree(bad.root.parent)
+
+    load.run_while(offer, counts=(1, 32))
+    print(
+        f"{OFFERS} bad bundles offered: {len(survived)} activated, {len(unnoticed)} unnoticed; "
+        f"meanwhile {len(load.failed)} failures and {len(load.mixed)} wrong answers in "
+        f"{sum(load.answers.values())}"
+    )
+    assert (survived, unnoticed, load.failed, load.mixed) == ([], [], [], [])
+    assert set(load.answers) == {"1"}
+    assert server.metric("handful_swap_failures_total") >= before + OFFERS
+    assert server.metric("handful_models") == 1
+    assert "Traceback" not in server.logged()
+    assert not list((cache / "partial").iterdir())
+    registry.promote(name, "2")
+    server.wait_until(lambda: version_of(server) == "2")
+
+
+def test_flapping_is_coalesced(serve, registry, name, server, cache) -> None:
+    """An alias that moves 50 times between two looks is one swap, to what it means at last."""
+    assert version_of(server) == "1"  # so the cache has it
+    slow = {**registry.settings(cache), "HANDFUL_POLL_SECONDS": "4"}
+    server = serve(f"models:/{name}@champion", **slow).wait_ready()
+    server.wait_until(lambda: server.metric("handful_registry_polls_total") > 0)
+    seen = server.metric("handful_registry_polls_total")
+    for number in range(49):
+        registry.promote(name, "123"[number % 3])
+    registry.promote(name, "3")
+    looks = server.metric("handful_registry_polls_total") - seen
+    server.wait_until(lambda: version_of(server) == "3")
+    swaps = server.metric("handful_swaps_total") - 1
+    print(f"{swaps:g} swaps after 50 moves of the alias and {looks:g} looks during them")
+    assert swaps <= looks + 1  # each look may meet one meaning
+    assert server.metric("handful_swap_failures_total") == 0
+
+
+def test_a_full_disk_keeps_the_last_good_version(
+    registry, name, bundles, make_bundle, program, tmp_path
+) -> None:
+    """On a disk that is full half way through a download, the error is the system's, nothing of
+    the new version is left, and the last good one is whole.
+    """
+    bubblewrap = program("bwrap", "apt-get install bubblewrap")
+    large = make_bundle(tmp_path / "large" / "bundle", height=96, width=96)
+    version = registry.add(name, large)
+    sizes = {path.name: path.stat().st_size for path in bundles[0].iterdir()}
+    room = str(2 * sum(sizes.values()) + 2**17)
+    done = subprocess.run(
+        [
+            *(bubblewrap, "--dev-bind", "/", "/", "--size", room, "--tmpfs", "/mnt"),
+            *(sys.executable, "-c", FILL, version),
+        ],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MLFLOW_TRACKING_URI": registry.uri},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told == {"failed": "ENOSPC", "version": "1", "files": sizes, "left": []}
+
+
+def test_recorded_manifest(server, registry, name, make_bundle, tmp_path) -> None:
+    """A manifest other than the one that was registered is refused, though all else agrees."""
+    other = make_bundle(tmp_path / "other" / "bundle", head_seed=8)
+    version = registry.add(name, other)
+    registry.client.set_model_version_tag(name, version, "handful.manifest", "sha256:" + "0" * 64)
+    before = server.metric("handful_swap_failures_total")
+    registry.promote(name, version)
+    server.wait_until(lambda: server.metric("handful_swap_failures_total") > before)
+    assert version_of(server) == "1"
+    assert "the registry recorded" in server.logged()
+
+
 def test_registry_away(server, serve, registry, name, cache, tmp_path) -> None:
     """Without the registry a server answers on, a new one starts from the cache, and one whose
     cache is empty or damaged is alive but not ready until the registry is back.
@@ -275,12 +298,12 @@ def test_registry_away(server, serve, registry, name, cache, tmp_path) -> None:
         assert version_of(server) == "1"
 
         champion = f"models:/{name}@champion"
-        again = serve(champion, **settings(registry, cache)).wait_ready()
+        again = serve(champion, **registry.settings(cache)).wait_ready()
         assert version_of(again) == "1"
         assert again.metric("handful_fetched_bytes_total") == 0
         again.stop()
 
-        bare = serve(champion, **settings(registry, damaged))
+        bare = serve(champion, **registry.settings(damaged))
         bare.wait_until(lambda: "cache is empty" in bare.client.get("/readyz").text)
         assert "the cached bundle is not used" in bare.logged()
         assert bare.status("/livez") == 200

@@ -9,6 +9,8 @@ from handful_client.flow import Flow, Reply, Request, Send, Wait
 from handful_client.options import Options
 from handful_client.version import __version__
 
+_MOST_MILLISECONDS = 999_999_999  # that the service reads
+
 
 def exchange(request: Request, options: Options, budget: retry.RetryBudget) -> Flow[Reply]:
     """Send a request until it succeeds, fails for good, or patience ends.
@@ -49,6 +51,9 @@ def _headers(request: Request, options: Options, request_id: str) -> dict[str, s
     }
     if request.content_type is not None:
         headers["content-type"] = request.content_type
+    if request.method == "POST":  # who has given up by then has nothing computed for nobody
+        milliseconds = min(1000 * options.timeout, _MOST_MILLISECONDS)
+        headers["x-request-timeout-ms"] = str(max(1, int(milliseconds)))
     if options.api_key is not None:
         headers["authorization"] = f"Bearer {options.api_key}"
     return headers

@@ -17,7 +17,7 @@ from handful_service.openapi import (
     json_body,
     problems,
 )
-from handful_service.pipeline import Results
+from handful_service.results import Results
 from handful_service.routes.dependencies import Call, CallDep
 from handful_service.schemas import ImagesResponse, LatentsBody, ReconstructResponse, SampleBody
 from handful_service.serving import Served
