@@ -1,7 +1,7 @@
-"""Run rows through a session in a few fixed batch sizes, from and into memory of one's own.
+"""Run rows through a session: as they are on the CPU, in a few fixed batch sizes on a GPU.
 
-Every new shape costs a GPU session memory and a stall, so the last rows are padded up to the next
-bucket. Rows never influence each other in a graph with a batch axis, so the padding is cut off.
+Every new shape costs a GPU session memory and a stall, so there the last rows are padded up to the
+next bucket. Rows never influence each other in a graph with a batch axis: the padding is cut off.
 """
 
 import bisect
@@ -37,9 +37,10 @@ def bucket_of(buckets: Sequence[int], count: int) -> int:
 
 
 class Plain:
-    """Runs rows from where they are. Thread-safe.
+    """Runs rows from where they are, no more of them than there are. Thread-safe.
 
-    On the CPU, fixed buffers save nothing that can be measured: rows are read in place as it is.
+    On the CPU, fixed buffers save nothing that can be measured, and a new shape costs nothing:
+    padding would only add rows.
     """
 
     buckets = BUCKETS
@@ -50,16 +51,9 @@ class Plain:
 
     def run(self, parts: Parts, outputs: Sequence[str]) -> Columns:
         """Return `outputs` for all rows of `parts`, 1 <= n <= the largest bucket."""
-        count = sum(map(len, parts))
-        bucket = bucket_of(self.buckets, count)
-        first = parts[0]
-        if len(first) == bucket:
-            batch = np.ascontiguousarray(first)
-        else:
-            batch = np.empty((bucket, *first.shape[1:]), first.dtype)
-            _copy(parts, batch)
-            batch[count:] = 0
-        return [out[:count] for out in self._session.run(list(outputs), {self._name: batch})]
+        batch = np.ascontiguousarray(joined(parts))
+        found: Columns = self._session.run(list(outputs), {self._name: batch})
+        return found
 
 
 class _Port(NamedTuple):

@@ -88,6 +88,8 @@ class DecodePool:
 
         # As many pieces as keep all threads busy, so that others' images come between.
         try:
+            if len(pieces) == 1:  # most requests, spared the tasks
+                return await self.run(functools.partial(piece, pieces[0]))
             await asyncio.gather(*(in_turn() for _ in range(min(len(pieces), self._threads + 1))))
             return [item for part in parts for item in part]
         except asyncio.CancelledError:

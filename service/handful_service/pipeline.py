@@ -200,7 +200,7 @@ class Pipeline:
                         pixels.append(item)
                 if queued is not None:
                     answers.append(await queued)
-                queued = self.batcher.submit(lane, np.stack(pixels)) if pixels else None
+                queued = self.batcher.submit(lane, _stacked(pixels)) if pixels else None
             if queued is not None:
                 answers.append(await queued)
         finally:
@@ -257,6 +257,10 @@ class Pipeline:
         for answer in answers:
             context.spent("queue", answer.waited)
             context.spent("model", answer.ran)
+
+
+def _stacked(pixels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
 
 
 def _seconds(milliseconds: bytes) -> float:
