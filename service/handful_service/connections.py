@@ -106,9 +106,9 @@ class Guard:
                 self.close(connection, "header")
             elif seconds > self._request_seconds:
                 self.close(connection, "body")
-        self._heap.look()  # also after the last connection is closed
-        again = loop.call_later(_LOOK_SECONDS, self._look, loop) if self._open else None
-        self._looking = again
+        # Also when the last connection is closed: what it left may be given back by a later look.
+        go_on = self._heap.look() or self._open
+        self._looking = loop.call_later(_LOOK_SECONDS, self._look, loop) if go_on else None
 
 
 def room_for(wanted: int) -> int:

@@ -5,6 +5,7 @@ requests. Trimming all heaps takes milliseconds, so it is done only where it may
 """
 
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -42,21 +43,29 @@ class Heap:
         self._looks_to_skip = 0
         self._thread: threading.Thread | None = None
 
-    def look(self) -> None:
-        """Trim, beside the caller, if much more is in use than need be."""
-        if self._trim is None or (self._thread is not None and self._thread.is_alive()):
-            return
+    def look(self) -> bool:
+        """Trim, beside the caller, if much more is in use than need be.
+
+        Returns:
+            Whether it may be so still: another look is worth it, even if nothing happens until.
+        """
+        if self._trim is None:
+            return False
+        if self._thread is not None and self._thread.is_alive():
+            return True
         if self._looks_to_skip:
             self._looks_to_skip -= 1
-            return
+            return True
         used = self._used()
         if used is None or (self._least is not None and used < self._least + _WORTH):
-            return
+            return False
         self._thread = threading.Thread(target=self._give_back, args=(used,), name="heap")
         self._thread.start()
+        return True
 
     def _give_back(self, used: int) -> None:
         assert self._trim is not None
+        gc.collect()  # else rare: what a connection leaves in cycles may hold a whole body
         self._trim(0)
         left = self._used() or used
         self._least = left if self._least is None else min(self._least, left)

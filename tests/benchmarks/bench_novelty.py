@@ -1,7 +1,8 @@
 """How well novelty tells images of another kind: AUROC, and on how many the service abstains.
 
-The encoder is that of `accuracy`: 5 minutes on Fashion-MNIST's training images. Novelty is fitted
-on the same images by the code that `handful-train` runs; no label plays a part. "Usual" are test
+The encoder is that of `accuracy`, 5 minutes on Fashion-MNIST's training images, or the one in a
+bundle that is named (--bundle, --colour-bundle). Novelty is fitted on the same images by the code
+that `handful-train` runs; no label plays a part. "Usual" are test
 images, which neither saw. Each row ranks images in one way, the last one by the ELBO, which is the
 control that novelty must beat. With colour images of your own (named with --colour and
 --colour-test) these are a further case for Fashion-MNIST, and get a table with Fashion-MNIST, in
@@ -40,29 +41,36 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--budget", default="5m", help="of training; by default that of `accuracy`")
     parser.add_argument("--colour", help="colour images to train on, as IMAGES of handful-train")
     parser.add_argument("--colour-test", help="colour images to measure, likewise")
+    parser.add_argument("--bundle", type=Path, help="an encoder that exists, not trained here")
+    parser.add_argument("--colour-bundle", type=Path, help="likewise, for the colour images")
     options = parser.parse_args(arguments)
     data = fashion()
     others = {"colour images, grey": options.colour_test} if options.colour_test else {}
     print("Fashion-MNIST\n")
-    measure(data.train, data.test, others, options.budget)
+    root = options.bundle or _trained(data.train, options.budget)
+    measure(root, data.train, data.test, others)
     if not (options.colour and options.colour_test):
         print("\nColour is left out: name images with --colour and --colour-test.")
         return
     print("\nColour images\n")
-    measure(options.colour, options.colour_test, {"Fashion-MNIST": data.test}, options.budget)
+    root = options.colour_bundle or _trained(options.colour, options.budget)
+    measure(root, options.colour, options.colour_test, {"Fashion-MNIST": data.test})
 
 
-def measure(train: str, test: str, others: dict[str, str], budget: str) -> None:
+def _trained(images: str, budget: str) -> Path:
+    return Path(command("export", images, "--time-budget", budget)["bundle"])
+
+
+def measure(root: Path, train: str, test: str, others: dict[str, str]) -> None:
     """Print a table: a row per way to rank images, a column per kind of unusual image.
 
     Args:
+        root: of the bundle whose encoder it is.
         train: the pool, as IMAGES of handful-train.
         test: usual images.
         others: unusual ones, by what to call them.
-        budget: of training.
     """
-    trained = command("export", train, "--time-budget", budget)
-    bundle = Bundle.load(Path(trained["bundle"]), device="cpu")
+    bundle = Bundle.load(root, device="cpu")
     pool, usual = _images(train, bundle, None), _images(test, bundle, USUAL)
     looked_at = spread_rows(len(pool), bundle.manifest.embedding_dim)
     embedding = embed_rows(bundle.encoder, pool, looked_at).embedding

@@ -24,12 +24,15 @@ class Machine:
         return 1
 
 
-def looked(heap: Heap, times: int = 1) -> None:
+def looked(heap: Heap, times: int = 1) -> bool:
+    """Whether another look would be worth it."""
+    again = False
     for _ in range(times):
-        heap.look()
+        again = heap.look()
         for thread in threading.enumerate():
             if thread.name == "heap":
                 thread.join()
+    return again
 
 
 def test_it_is_trimmed_where_that_brings_something() -> None:
@@ -59,15 +62,17 @@ def test_memory_in_use_is_asked_for_less_and_less() -> None:
     looked(heap, 100)
     assert machine.trims - before <= 10
     machine.free = 500 * MIB
+    assert looked(heap), "nobody would look until the next connection"
     looked(heap, 17)
     assert machine.used == 130 * MIB
+    assert not looked(heap)
 
 
 def test_where_nothing_can_be_done_nothing_is() -> None:
     """Without glibc, or where memory is not known, a look does nothing."""
     machine = Machine()
-    Heap(lambda: machine.used, None).look()
-    Heap(lambda: None, machine.trim).look()
+    assert not Heap(lambda: machine.used, None).look()
+    assert not Heap(lambda: None, machine.trim).look()
     assert machine.trims == 0
 
 
