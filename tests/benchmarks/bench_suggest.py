@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench_accuracy import WORK, command
+from bench_accuracy import command
 from handful_train import fashion
 
 from handful_training.labels.labels import read_labels
@@ -23,7 +23,7 @@ from handful_training.sources.source import open_source
 
 ROUNDS = (10, 20, 40, 100)
 ROWS: dict[str, tuple[str, ...]] = {"suggest": (), "at random": ("--audit",)}
-LIST = WORK / "suggest"
+LIST = command.work / "suggest"
 
 
 def main(arguments: Sequence[str] = ()) -> None:
