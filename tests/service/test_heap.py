@@ -6,20 +6,22 @@ import threading
 import numpy as np
 from PIL import Image
 
-from handful_service.heap import Heap, malloc_trim
+from handful_service.heap import Heap, malloc_trim, memory_idle
 
 MIB = 2**20
 
 
 class Machine:
-    """Memory that shrinks by what is free in it when it is trimmed."""
+    """Idle memory, of which a trim brings what is free."""
 
     def __init__(self) -> None:
-        self.used, self.free, self.trims = 130 * MIB, 0, 0
+        self.always, self.free, self.trims = 90 * MIB, 0, 0
+
+    def idle(self) -> int:
+        return self.always + self.free
 
     def trim(self, _: int) -> int:
         self.trims += 1
-        self.used -= self.free
         self.free = 0
         return 1
 
@@ -36,42 +38,58 @@ def looked(heap: Heap, times: int = 1) -> bool:
 
 
 def test_it_is_trimmed_where_that_brings_something() -> None:
-    """Once at first; then only 32 MiB above the least that was left, and as long as it helps."""
+    """Once at first; then only 32 MiB above what the last trim left."""
     machine = Machine()
-    heap = Heap(lambda: machine.used, machine.trim)
+    heap = Heap(machine.idle, machine.trim)
     looked(heap, 50)
     assert machine.trims == 1
-    machine.used += 31 * MIB
+    machine.free = 31 * MIB
     looked(heap, 50)
     assert machine.trims == 1
-    machine.used += 500 * MIB
     machine.free = 400 * MIB
-    looked(heap)
-    assert (machine.trims, machine.used) == (2, 261 * MIB)
-
-
-def test_memory_in_use_is_asked_for_less_and_less() -> None:
-    """What cannot be given back is tried again after 1, 3, 7, then every 16 looks; and once it is
-    free it is given back within 17.
-    """
-    machine = Machine()
-    heap = Heap(lambda: machine.used, machine.trim)
-    looked(heap, 2)
-    machine.used += 500 * MIB
-    before = machine.trims
-    looked(heap, 100)
-    assert machine.trims - before <= 10
-    machine.free = 500 * MIB
     assert looked(heap), "nobody would look until the next connection"
-    looked(heap, 17)
-    assert machine.used == 130 * MIB
+    assert (machine.trims, machine.idle()) == (2, 90 * MIB)
     assert not looked(heap)
+
+
+def test_what_cannot_be_given_back_is_tried_once() -> None:
+    """Idle memory that a trim leaves is what there always is from then on."""
+    machine = Machine()
+    heap = Heap(machine.idle, machine.trim)
+    looked(heap)
+    machine.always += 500 * MIB
+    looked(heap, 50)
+    assert machine.trims == 2
+    machine.free = 32 * MIB
+    looked(heap)
+    assert (machine.trims, machine.free) == (3, 0)
+
+
+def test_memory_in_use_is_not_idle() -> None:
+    """200 MiB that are in use count for less than 8; all of it counts once it is freed in pieces
+    behind a block that stays.
+    """
+    before = memory_idle()
+    assert before is not None
+    blocks = [bytes([1]) * 65_536 for _ in range(3_200)]  # small enough for the heap
+    in_use = memory_idle()
+    assert in_use is not None
+    assert abs(in_use - before) < 8 * MIB
+    del blocks[:-1]
+    freed = memory_idle()
+    assert freed is not None
+    assert freed - before > 192 * MIB
+    assert malloc_trim is not None
+    malloc_trim(0)
+    trimmed = memory_idle()
+    assert trimmed is not None
+    assert trimmed - before < 8 * MIB
 
 
 def test_where_nothing_can_be_done_nothing_is() -> None:
     """Without glibc, or where memory is not known, a look does nothing."""
     machine = Machine()
-    assert not Heap(lambda: machine.used, None).look()
+    assert not Heap(machine.idle, None).look()
     assert not Heap(lambda: None, machine.trim).look()
     assert machine.trims == 0
 
