@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -60,6 +58,9 @@ class Learner:
             device: where to train.
             team: the processes that train together.
         """
+        from lightning_fabric import Fabric  # noqa: PLC0415 - 1.4 s, for those who train
+        from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415 - the same
+
         self._config, self._seed, self._team = config, seed, team
         self.part = Part.of(batch_size, team.rank, team.size)
         self._gather = Gather(team)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -70,6 +69,8 @@ class Student:
 
     def __init__(self, start: Vae, classes: int, config: Config, seed: int, device: Device) -> None:
         """Copy `start`; the copy is what learns."""
+        from lightning_fabric import Fabric  # noqa: PLC0415 - 1.4 s, for those who train
+
         self._config, self._seed = config, seed
         self._fabric = Fabric(accelerator=device, devices=1, precision=config.optimiser.precision)
         self._fabric.launch()
