@@ -6,46 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handful_service.work import Answer, Lane, Make, Reply, Slice, Work, made
+
 _log = logging.getLogger(__name__)
-
-Columns = tuple[NDArray[Any], ...]
-Lane = Callable[..., Columns]
-"""What rows run through: arrays [n, ...], one of each request → columns of as many rows as they
-have together. Only rows of equal lanes mix.
-"""
-
-
-Make = Callable[[], NDArray[Any]]
-"""What gives rows when their turn comes, in the dispatcher's thread: quick, and not too many."""
-
-
-class Answer(NamedTuple):
-    """What a lane said of one request's rows."""
-
-    columns: Columns  # each [n, ...], in the order of the rows
-    waited: float  # seconds before the first row ran
-    ran: float  # seconds of the batches that its rows were in
-
-
-class Reply(Protocol):
-    """Where an answer goes, in the event loop: a future, or what answers for itself."""
-
-    def done(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-
-    def cancel(self) -> bool:
-        """Wait no more; whether anybody did."""
-
-    def set_result(self, result: Answer, /) -> None:
-        """Take the answer."""
-
-    def set_exception(self, exception: Exception, /) -> None:
-        """Take what went wrong."""
 
 
 class Observer(Protocol):
@@ -58,56 +26,17 @@ class Observer(Protocol):
         """`rows` were not run, because nobody waits for them any more."""
 
 
-class _Work:
-    """Rows of one request on their way."""
-
-    def __init__(
-        self,
-        lane: Lane,
-        rows: NDArray[Any] | None,
-        make: Make | None,
-        count: int,
-        reply: Reply,
-    ) -> None:
-        self.lane = lane
-        self.rows = rows  # None: `make` is still to be called
-        self.make = make
-        self.count = count  # rows, or how many `make` may give
-        self.reply = reply
-        self.taken = 0  # rows that went into a batch
-        self.parts: list[Columns] = []
-        self.queued_at = time.perf_counter()
-        self.waited = 0.0
-        self.ran = 0.0
-        self.error: Exception | None = None
-
-    @property
-    def left(self) -> int:
-        return self.count - self.taken
-
-    @property
-    def unwanted(self) -> bool:
-        return self.error is not None or self.reply.done()
-
-
-class _Slice(NamedTuple):
-    work: _Work
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> NDArray[Any]:
-        assert self.work.rows is not None
-        return self.work.rows[self.start : self.stop]
-
-
 class MicroBatcher:
-    """Answers requests by running their rows together, in one dispatcher thread.
+    """Answers requests by running their rows together, one batch at a time.
 
     There is no timer. While one batch runs, rows queue; when it returns, whatever waits becomes
     the next batch. An idle service therefore adds no delay, and a busy one fills its batches by
     itself. Requests take turns: each gives at most a quarter of a batch per round, so a large
     one fills what small ones leave free and never holds them up for more than a batch.
+
+    Batches run in the dispatcher's thread. To wake it takes as long as a small image, so rows that
+    are alone may run where they come from: in the event loop, or in the thread that `bring`s them.
+    What arrives meanwhile is the dispatcher's.
 
     The queue is bounded by the `Backlog`, which every request enters before it comes here.
 
@@ -120,11 +49,12 @@ class MicroBatcher:
         self._max_rows = max_rows
         self._turn = max(1, max_rows // 4)
         self._observer = observer
-        self._arrived: list[_Work] = []  # known to the event loop alone
-        self._queue: deque[_Work] = deque()
+        self._arrived: list[Work] = []  # known to the event loop alone
+        self._queue: deque[Work] = deque()
         self._wake = threading.Condition()
         self._closed = False
-        self._waiting = False
+        self._waiting = False  # the dispatcher has nothing to do
+        self._lent = False  # another thread runs a batch in its place
         self._running_since: float | None = None
         self._rate = 0.0
         self.rows_ran = 0
@@ -147,7 +77,9 @@ class MicroBatcher:
                 work.reply.cancel()
             self._queue.clear()
             self._arrived.clear()
-            self._wake.notify()
+            self._wake.notify_all()
+            while self._lent:
+                self._wake.wait()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -178,27 +110,58 @@ class MicroBatcher:
         """Rows that one request may give a batch at once."""
         return self._turn
 
-    def submit_later(self, lane: Lane, make: Make, count: int) -> "asyncio.Future[Answer]":
+    def submit_later(
+        self, lane: Lane, make: Make, count: int, *, here: bool = False
+    ) -> "asyncio.Future[Answer]":
         """Queue what `make` will give, at most `count` <= `turn` rows, also none.
 
         Sparing a thread between here and there, it is for rows that take less time to make than to
         hand over. The future fails with what `make` raises; without rows the answer has no columns.
+
+        Args:
+            lane: that the rows run through.
+            make: gives them.
+            count: how many at most.
+            here: the event loop may make and run them, if nothing else waits or runs.
         """
         reply = self._future()
-        self.submit_for(reply, lane, make, count)
+        self.submit_for(reply, lane, make, count, here=here)
         return reply
 
-    def submit_for(self, reply: Reply, lane: Lane, make: Make, count: int) -> None:
+    def submit_for(
+        self, reply: Reply, lane: Lane, make: Make, count: int, *, here: bool = False
+    ) -> None:
         """Do as `submit_later` does, for another `reply` than a future."""
         assert count <= self._turn
-        self._submit(lane, None, make, count, reply)
+        self._submit(lane, None, make, count, reply, here=here)
+
+    def bring(self, reply: Reply, lane: Lane, make: Make, *, here: Callable[[], bool]) -> None:
+        """Do as `submit_for` does in a thread that is not the event loop's, where `make` is called.
+
+        It may take its time there, and give any number of rows; only then is `here` asked.
+        """
+        assert self._loop is not None, "start() comes first"
+        work = Work(lane, None, make, 0, reply)
+        work.prepare()
+        work.taken = 0
+        work.queued_at = time.perf_counter()
+        done = self._bring([work], here=here()) if work.count else [work]
+        if done:
+            self._deliver_soon(done)
 
     def _future(self) -> "asyncio.Future[Answer]":
         assert self._loop is not None, "start() comes first"
         return self._loop.create_future()
 
     def _submit(
-        self, lane: Lane, rows: NDArray[Any] | None, make: Make | None, count: int, reply: Reply
+        self,
+        lane: Lane,
+        rows: NDArray[Any] | None,
+        make: Make | None,
+        count: int,
+        reply: Reply,
+        *,
+        here: bool = False,
     ) -> None:
         assert self._loop is not None, "start() comes first"
         if self._closed:
@@ -206,33 +169,59 @@ class MicroBatcher:
             return
         if not self._arrived:  # hand over once for all that this round of the event loop brings
             self._loop.call_soon(self._hand_over)
-        self._arrived.append(_Work(lane, rows, make, count, reply))
+        self._arrived.append(Work(lane, rows, make, count, reply, here=here))
 
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []
+        # Of several the dispatcher makes a batch while the event loop takes in the next.
+        here = len(arrived) == 1 and arrived[0].here
+        _deliver(self._bring(arrived, here=here))
+
+    def _bring(self, works: list[Work], *, here: bool) -> list[Work]:
+        """Queue `works`; with `here` run them in this thread, if nothing else waits or runs.
+
+        Returns:
+            Those that are done.
+        """
         with self._wake:
-            self._queue.extend(arrived)
-            if self._waiting:
-                self._wake.notify()
+            if self._closed:
+                self._deliver_soon(works)
+                return []
+            mine = here and self._waiting and not self._lent and not self._queue
+            self._queue.extend(works)
+            if not mine:
+                if self._waiting and not self._lent:
+                    self._wake.notify()
+                return []
+            self._lent = True
+            batch = self._next_batch()
+        try:
+            return self._run(batch)
+        finally:
+            with self._wake:
+                self._lent = False
+                if self._queue or self._closed:
+                    self._wake.notify_all()
 
     def _serve(self) -> None:
         while True:
             with self._wake:
-                while not self._queue and not self._closed:
+                while (self._lent or not self._queue) and not self._closed:
                     self._waiting = True
                     self._wake.wait()
                 self._waiting = False
                 if self._closed:
                     return
                 batch = self._next_batch()
-            if batch:
-                self._run(batch)
-            del batch  # with pixels of up to a whole body; the next batch may come late
+            done = self._run(batch)
+            if done:
+                self._deliver_soon(done)
+            del batch, done  # with pixels of up to a whole body; the next batch may come late
 
-    def _next_batch(self) -> list[_Slice]:
+    def _next_batch(self) -> list[Slice]:
         """Take rows in turns until the batch is full or nothing of its lane waits."""
-        stops: dict[_Work, tuple[int, int]] = {}
-        other_lanes: list[_Work] = []
+        stops: dict[Work, tuple[int, int]] = {}
+        other_lanes: list[Work] = []
         lane: Lane | None = None
         room = self._max_rows
         while self._queue and room:
@@ -253,29 +242,32 @@ class MicroBatcher:
             if work.left:
                 self._queue.append(work)
         self._queue.extendleft(reversed(other_lanes))  # they are older than who came round again
-        return [_Slice(work, start, stop) for work, (start, stop) in stops.items()]
+        return [Slice(work, start, stop) for work, (start, stop) in stops.items()]
 
-    def _run(self, batch: list[_Slice]) -> None:
+    def _run(self, batch: list[Slice]) -> list[Work]:
+        """Run a batch and return the requests that are done with it."""
         started = self._running_since = time.perf_counter()
         for piece in batch:
             if piece.start == 0:
                 piece.work.waited = started - piece.work.queued_at
-        made = [piece for piece in map(_made, batch) if piece.stop > piece.start]
-        if made:
-            self._run_made(made)
+        ready = [piece for piece in map(made, batch) if piece.stop > piece.start]
+        if ready:
+            self._run_made(ready)
             seconds = time.perf_counter() - started
-            rows = sum(piece.stop - piece.start for piece in made)
+            rows = sum(piece.stop - piece.start for piece in ready)
             self.rows_ran += rows
             self._rate += 0.2 * (rows / max(seconds, 1e-6) - self._rate)
             self._observer.batch_ran(rows, seconds)
-            for piece in made:
+            for piece in ready:
                 piece.work.ran += seconds
         self._running_since = None
-        done = [piece.work for piece in batch if piece.work.error or not piece.work.left]
-        if done and self._loop is not None:
-            self._loop.call_soon_threadsafe(_deliver, done)
+        return [piece.work for piece in batch if piece.work.error or not piece.work.left]
 
-    def _run_made(self, batch: list[_Slice]) -> None:
+    def _deliver_soon(self, done: list[Work]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(_deliver, done)
+
+    def _run_made(self, batch: list[Slice]) -> None:
         try:
             self._run_together(batch)
         except Exception as error:  # noqa: BLE001 - the dispatcher outlives any batch
@@ -284,7 +276,7 @@ class MicroBatcher:
             else:  # who is poisonous? the others must not suffer
                 self._run_apart(batch)
 
-    def _run_together(self, batch: list[_Slice]) -> None:
+    def _run_together(self, batch: list[Slice]) -> None:
         columns = batch[0].work.lane(*(piece.rows for piece in batch))
         count = sum(piece.stop - piece.start for piece in batch)
         if any(len(column) != count for column in columns):
@@ -295,7 +287,7 @@ class MicroBatcher:
             piece.work.parts.append(tuple(column[offset:end] for column in columns))
             offset = end
 
-    def _run_apart(self, batch: list[_Slice]) -> None:
+    def _run_apart(self, batch: list[Slice]) -> None:
         _log.warning("a batch of %d requests failed; running each by itself", len(batch))
         for piece in batch:
             try:
@@ -304,27 +296,16 @@ class MicroBatcher:
                 piece.work.error = error
 
 
-def _made(piece: _Slice) -> _Slice:
-    """Return the slice of what `make` gave: no rows where it failed."""
-    work = piece.work
-    if work.make is None:
-        return piece
-    try:
-        work.rows = work.make()
-        work.count = len(work.rows)
-    except Exception as error:  # noqa: BLE001 - told to the request that it belongs to
-        work.error, work.count = error, 0
-    work.make, work.taken = None, work.count
-    return _Slice(work, 0, work.count)
-
-
-def _deliver(done: list[_Work]) -> None:
+def _deliver(done: list[Work]) -> None:
     """Hand out answers, in the event loop."""
     for work in done:
         if work.reply.done():  # the client hung up meanwhile
             continue
         if work.error is not None:
             work.reply.set_exception(work.error)
+            continue
+        if work.left:  # it came after the end
+            work.reply.cancel()
             continue
         columns = (
             work.parts[0]

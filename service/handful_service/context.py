@@ -33,7 +33,7 @@ class RequestContext:
         return time.perf_counter() - self.started
 
     def spent(self, phase: str, seconds: float) -> None:
-        """Add `seconds` to `phase` (read, decode, queue, model, write)."""
+        """Add `seconds` to `phase` (read, decode, queue or model)."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     @contextmanager
@@ -51,7 +51,8 @@ class RequestContext:
 
     def server_timing(self) -> str:
         """Return the value of the Server-Timing header (W3C), in milliseconds."""
-        phases = [f"{name};dur={1000 * seconds:.2f}, " for name, seconds in self.seconds.items()]
+        spent = list(self.seconds.items())  # at once: another thread may add to them
+        phases = [f"{name};dur={1000 * seconds:.2f}, " for name, seconds in spent]
         return f"{''.join(phases)}total;dur={1000 * self.elapsed:.2f}"
 
 

@@ -97,16 +97,21 @@ class DecodePool:
             self._dropped(len(uploads) - len(finished))
             raise
 
-    def decode_now(self, upload: Upload, spec: ImageSpec, *, max_pixels: int) -> Decoded | None:
+    def begin(self, function: Callable[[], None]) -> None:
+        """Run `function`, which raises nothing, in the pool."""
+        self._pool.submit(function)
+
+    def decode_now(
+        self, upload: Upload, spec: ImageSpec, *, max_pixels: int | None
+    ) -> Decoded | None:
         """Return the pixels or the error of one upload, in this thread.
 
         Returns:
             None where its header announces more than `max_pixels`, and the limit allows them.
         """
-        found = self._decode(upload, spec, min(max_pixels, self._max_pixels))
-        if max_pixels < self._max_pixels and _is_too_large(found):
-            return None
-        return found
+        most = self._max_pixels if max_pixels is None else min(max_pixels, self._max_pixels)
+        found = self._decode(upload, spec, most)
+        return None if most < self._max_pixels and _is_too_large(found) else found
 
     def _decode(self, upload: Upload, spec: ImageSpec, max_pixels: int) -> Decoded:
         if isinstance(upload, ServiceError):

@@ -1,10 +1,10 @@
-"""One small raw image a request, answered without ASGI: no task, no scope, no queue of messages.
+"""One raw image a request, answered without ASGI: no task, no scope, no queue of messages.
 
-All these cost as much as decoding the image and running the model on it. Here a request is a
-`Ride`: admitted by the very checks of the long way through ASGI, handed to the dispatcher, and
-written by what the dispatcher's answer calls. It is for what comes all the time; whatever is rare,
-such as a header that changes the answer, or an image larger than its file lets expect, goes the
-long way. `express_protocol` tells the two apart and speaks HTTP.
+All these cost as much as decoding a small image and running the model on it. Here a request is a
+`Ride`: admitted by the very checks of the long way through ASGI, decoded by the pool or, if it is
+tiny, where the model runs, and written by what the model's answer calls. It is for what comes all
+the time; whatever is rare, such as a header that changes the answer, goes the long way.
+`express_protocol` tells the two apart and speaks HTTP.
 """
 
 from collections.abc import Callable
@@ -14,21 +14,23 @@ from typing import NamedTuple, Protocol
 from starlette.responses import Response
 
 from handful_service import answers, npy
-from handful_service.batching import Answer
 from handful_service.body import BodyGuard
 from handful_service.context import RequestContext
 from handful_service.deadlines import Deadlines
 from handful_service.decoding import EncodedImage
 from handful_service.envelope import Envelope
 from handful_service.errors import ServiceError
+from handful_service.few_images import TINY_BYTES, FewImages
 from handful_service.inputs import RAW_TYPES
 from handful_service.pipeline import TIMEOUT_HEADER, Pipeline
 from handful_service.request_id import request_id_of
 from handful_service.results import Results
 from handful_service.routes import classify, embed
 from handful_service.serving import Served
-from handful_service.tiny import TINY_BYTES, TinyImages
+from handful_service.work import Answer
 
+# Of a body that is held back until it is whole: each piece of it is copied with all before.
+MAX_BYTES = 2**18
 STATE = "express"  # where the lifespan's state holds the `Express`
 METHOD = "POST"
 _TYPES = {kind.encode(): kind for kind in RAW_TYPES}
@@ -63,9 +65,6 @@ class Connection(Protocol):
     def arrived(self, ride: "Ride", status: int, headers: Headers, body: bytes) -> None:
         """Write the answer."""
 
-    def got_off(self, ride: "Ride", body: bytes) -> None:
-        """Let the request go the long way: none of it has been answered."""
-
 
 class Express:
     """Lets requests ride.
@@ -83,7 +82,7 @@ class Express:
         self.deadlines = Deadlines[Ride](pipeline.settings.timeout_seconds, Ride.too_late)
         # As the SDK sends it by default: no sooner than the service would give up by itself.
         self._usual_time = b"%d" % (1000 * pipeline.settings.timeout_seconds)
-        self.max_bytes = min(TINY_BYTES, pipeline.settings.max_body_bytes)
+        self.max_bytes = min(MAX_BYTES, pipeline.settings.max_body_bytes)
 
     @staticmethod
     def knows(target: bytes) -> bool:
@@ -107,7 +106,6 @@ class Express:
         if (
             media_type is None
             or served is None
-            or not served.on_cpu
             or len(known) < len(headers)  # one of them comes twice
             or known.get(TIMEOUT_HEADER, self._usual_time) != self._usual_time
         ):
@@ -120,20 +118,18 @@ class Express:
 
 
 class Ride:
-    """One request. Also the dispatcher's `Reply`, and in uvicorn's eyes a request under way."""
+    """One request. Also the batcher's `Reply`, and in uvicorn's eyes a request under way."""
 
     __slots__ = (
         "_asked",
-        "_body",
         "_connection",
         "_context",
         "_express",
+        "_images",
         "_media_type",
         "_served",
-        "_tiny",
         "keep_alive",
         "response_complete",
-        "target",
     )
 
     def __init__(
@@ -144,13 +140,11 @@ class Ride:
         media_type: str,
         context: RequestContext,
     ) -> None:
-        self.target = target
         self._express = express
         self._connection = connection
         self._asked = _TARGETS[target]
         self._media_type = media_type
         self._context = context
-        self._body = b""
         self._served: Served | None = None
         self.keep_alive = True
         self.response_complete = False
@@ -162,7 +156,6 @@ class Ride:
         Args:
             body: all of it, at most `Express.max_bytes`.
         """
-        self._body = body
         express, context = self._express, self._context
         pipeline = express.pipeline
         context.spent("read", context.elapsed)
@@ -178,9 +171,23 @@ class Ride:
             return
         spec = served.bundle.manifest.image
         image = EncodedImage(body, self._media_type)
-        self._tiny = TinyImages(context, pipeline.pool, (image,), spec)
+        self._images = images = FewImages(context, pipeline.pool, (image,), spec)
         express.deadlines.add(self)
-        pipeline.batcher.submit_for(self, served.encode, self._tiny, 1)
+        if served.on_cpu and len(body) <= TINY_BYTES:
+            here = pipeline.serves_only(1) and served.is_quick(1)
+            pipeline.batcher.submit_for(self, served.encode, images.tiny, 1, here=here)
+        else:
+            pipeline.pool.begin(self._decode)
+
+    def _decode(self) -> None:
+        """Decode, in a thread of the pool, and join the next batch."""
+        pipeline, served = self._express.pipeline, self._served
+        assert served is not None
+        if self.response_complete:
+            pipeline.metrics.decodes_dropped(1)
+        else:
+            alone = partial(pipeline.serves_only, 1)
+            pipeline.batcher.bring(self, served.encode, self._images.whole, here=alone)
 
     def done(self) -> bool:
         """Whether it is answered, or its client is gone."""
@@ -190,21 +197,26 @@ class Ride:
         """The service stops."""
         if self.response_complete:
             return False
-        self.set_exception(ServiceError("not_ready", "Not ready: the process is about to stop."))
+        self.set_exception(
+            ServiceError(
+                "not_ready",
+                "Not ready: the process is about to stop; send it again, another may answer.",
+                retry_after=1,
+            )
+        )
         return True
 
     def set_result(self, result: Answer, /) -> None:
         """Answer."""
-        pipeline, served, tiny = self._express.pipeline, self._served, self._tiny
+        pipeline, served, images = self._express.pipeline, self._served, self._images
         assert served is not None
-        if tiny.larger:
-            self._free()
-            self._connection.got_off(self, self._body)
+        if images.larger:
+            pipeline.pool.begin(self._decode)
             return
-        tiny.results.columns = result.columns
-        pipeline.account(self._context, tiny.results, result)
+        images.results.columns = result.columns
+        pipeline.account(self._context, images.results, result)
         try:
-            body = self._asked.write(pipeline, served, tiny.results)
+            body = self._asked.write(pipeline, served, images.results)
         except Exception as error:  # noqa: BLE001 - each is answered
             self.set_exception(error)
         else:

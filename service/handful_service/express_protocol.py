@@ -10,8 +10,7 @@ import asyncio
 import time
 from typing import cast
 
-from uvicorn._types import HTTPScope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from handful_service import express
 from handful_service.connections import GuardedProtocol
@@ -28,7 +27,6 @@ class ExpressProtocol(GuardedProtocol):
     _body_since = 0.0
     _impatient: asyncio.TimerHandle | None = None
     _ride: Ride | None = None
-    _ride_scope: HTTPScope
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Find what lets requests ride."""
@@ -40,7 +38,7 @@ class ExpressProtocol(GuardedProtocol):
         self._go_the_long_way()
         if self._ride is not None:
             self._ride.abandon()
-            self._alight(None)
+            self._alight()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -94,7 +92,7 @@ class ExpressProtocol(GuardedProtocol):
 
     def arrived(self, ride: Ride, status: int, headers: Headers, body: bytes) -> None:
         """Write the answer to who rode."""
-        self._alight(None)
+        self._alight()
         if not self.transport.is_closing():
             lines = [b"%b: %b\r\n" % pair for pair in self.server_state.default_headers]
             lines += [b"%b: %b\r\n" % pair for pair in headers]
@@ -105,31 +103,6 @@ class ExpressProtocol(GuardedProtocol):
                 self.transport.close()
         self.on_response_complete()
 
-    def got_off(self, ride: Ride, body: bytes) -> None:
-        """Begin the request anew, as uvicorn would have begun it."""
-        path, _, query = ride.target.partition(b"?")
-        scope = self._ride_scope
-        scope["method"] = _METHOD.decode()
-        scope["path"], scope["raw_path"], scope["query_string"] = path.decode(), path, query
-        cycle = RequestResponseCycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=ride.keep_alive,
-            on_response=self.on_response_complete,
-        )
-        cycle.body += body
-        cycle.more_body = False
-        cycle.message_event.set()
-        self._alight(cycle)
-        self._start_asgi_task(cycle, self.app)
-
     def _board(self, body: bytes) -> bool:
         fields = cast("Headers", self.scope["headers"])
         ride = self._express.board(self, self.url, fields, self._body_since)
@@ -139,15 +112,15 @@ class ExpressProtocol(GuardedProtocol):
         ride.keep_alive = (
             self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         )
-        self._ride, self._ride_scope = ride, self.scope
+        self._ride = ride
         self.cycle = ride  # type: ignore[assignment]  # both are kept alive and become complete
         ride.start(body)
         return True
 
-    def _alight(self, instead: RequestResponseCycle | None) -> None:
-        """Nobody rides any more; `instead` is under way."""
+    def _alight(self) -> None:
+        """Nobody rides any more."""
         if self.cycle is self._ride:  # type: ignore[comparison-overlap]  # see _board
-            self.cycle = instead  # type: ignore[assignment]  # uvicorn begins with None
+            self.cycle = None  # type: ignore[assignment]  # uvicorn begins with it
         self._ride = None
 
     def _let_go(self) -> None:

@@ -85,7 +85,7 @@ _HEADERS = {
         type="string", pattern="^[A-Za-z0-9._-]{1,128}$",
     ),
     "X-Model-Version": _header(
-        "the version that answered; `none` where none is loaded or no request was understood",
+        "the version that answered; `none` where none is loaded, or a request is refused unread",
         type="string", minLength=1,
     ),
     "X-Embedding-Space": _header(
@@ -121,7 +121,7 @@ _REQUEST_ID = {
 _TIMEOUT = {
     "name": "X-Request-Timeout-Ms",
     "in": "header",
-    "description": "After so many milliseconds from its first byte on, nobody wants the answer any "
+    "description": "So many milliseconds after the end of the header nobody wants the answer any "
     "more: what is left of the request is not computed, and it is 504.",
     "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
 }

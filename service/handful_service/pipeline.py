@@ -13,18 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful_service.backlog import Backlog
-from handful_service.batching import Answer, Lane, MicroBatcher
+from handful_service.batching import MicroBatcher
 from handful_service.context import RequestContext
 from handful_service.decoding import DecodePool, EncodedImage, Upload
 from handful_service.device import DeviceHealth
 from handful_service.errors import Overloaded, ServiceError
+from handful_service.few_images import TINY_BYTES, FewImages
 from handful_service.inputs import Images, Pixels
 from handful_service.metrics import Metrics
 from handful_service.results import Results
 from handful_service.serving import Models, Served
 from handful_service.settings import Settings
 from handful_service.shedding import Shedding
-from handful_service.tiny import TINY_BYTES, TinyImages
+from handful_service.work import Answer, Lane
 
 _MAX_RETRY_AFTER = 30  # seconds
 _MAX_DIGITS = 9
@@ -111,6 +112,13 @@ class Pipeline:
             return _FEW_ROWS
         return _FEW_BATCHES * self.settings.max_batch
 
+    def serves_only(self, rows: int) -> bool:
+        """Whether nobody asks for more than these, which someone has asked for.
+
+        A batch of one's own is for who is alone: beside others it would cost them all.
+        """
+        return self.backlog.rows <= rows
+
     def lease(self, context: RequestContext) -> "Lease":
         """Keep the current model for one request: a context manager that gives the model."""
         return Lease(self.models, context)
@@ -160,9 +168,11 @@ class Pipeline:
         self, context: RequestContext, served: Served, uploads: Sequence[Upload], lane: Lane
     ) -> Results | None:
         """Let the dispatcher decode; None where an image turns out to be larger than its file."""
-        tiny = TinyImages(context, self.pool, uploads, served.bundle.manifest.image)
+        few = FewImages(context, self.pool, uploads, served.bundle.manifest.image)
         seconds = self._seconds_left(context)
-        reply = self.batcher.submit_later(lane, tiny, len(uploads))
+        count = len(uploads)
+        here = self.serves_only(count) and served.is_quick(count)
+        reply = self.batcher.submit_later(lane, few.tiny, count, here=here)
         # asyncio.timeout would do, at the price of a tenth of all that a tiny image costs.
         timer = asyncio.get_running_loop().call_later(seconds, reply.cancel, _LATE)
         try:
@@ -173,11 +183,11 @@ class Pipeline:
             raise self.too_late(seconds) from None
         finally:
             timer.cancel()
-        if tiny.larger:
+        if few.larger:
             return None
-        tiny.results.columns = answer.columns
-        self.account(context, tiny.results, answer)
-        return tiny.results
+        few.results.columns = answer.columns
+        self.account(context, few.results, answer)
+        return few.results
 
     async def _windows(
         self, context: RequestContext, served: Served, uploads: Sequence[Upload], lane: Lane
@@ -255,6 +265,8 @@ class Pipeline:
         """Note in `context` what was done for it, and how long that took."""
         context.images += results.count
         for answer in answers:
+            if not answer.columns:
+                continue  # nothing ran
             context.spent("queue", answer.waited)
             context.spent("model", answer.ran)
 
@@ -267,7 +279,7 @@ def _seconds(milliseconds: bytes) -> float:
     if not milliseconds.isdigit() or len(milliseconds) > _MAX_DIGITS:
         raise ServiceError(
             "parameter_invalid",
-            "X-Request-Timeout-Ms: send a whole number of milliseconds, counted from the "
-            "request's first byte.",
+            "X-Request-Timeout-Ms: send a whole number of milliseconds, counted from the end of "
+            "the request's header.",
         )
     return int(milliseconds) / 1000

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from handful_service.batching import Columns
 from handful_service.errors import ServiceError
+from handful_service.work import Columns
 
 FIRST = np.zeros(1, np.intp)
 """The index of one item alone."""

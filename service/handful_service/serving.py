@@ -7,6 +7,7 @@ never mixes two versions. A model that has been replaced is let go when its last
 import hashlib
 import math
 import threading
+import timeit
 import weakref
 from typing import Any
 
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from handful_bundle.batches import joined
 from handful_bundle.bundle import MANIFEST, Bundle
 from handful_bundle.decoder import Decoder, distortion, rate
-from handful_service.batching import Columns
 from handful_service.errors import ServiceError
+from handful_service.work import Columns
+
+_QUICK_SECONDS = 5e-4
 
 
 class Served:
@@ -32,6 +35,7 @@ class Served:
             (b"x-model-version", version.encode()),
             (b"x-embedding-space", bundle.manifest.space.encode()),
         ]
+        self._row_seconds = math.inf
         self._leases = 0
         self._replaced = False
         self.released = threading.Event()  # replaced, and nobody uses it any more
@@ -53,6 +57,13 @@ class Served:
             self.bundle.head.warm_up(rows)
         if self.bundle.decoder is not None:
             self.bundle.decoder.warm_up(rows)
+        if self.on_cpu:
+            one = np.zeros((1, *self.bundle.manifest.image.shape), np.uint8)
+            self._row_seconds = min(timeit.repeat(lambda: self.encode(one), number=1, repeat=3))
+
+    def is_quick(self, rows: int) -> bool:
+        """Whether to encode so many takes so little that the event loop may wait for it."""
+        return rows * self._row_seconds < _QUICK_SECONDS
 
     def encode(self, *images: NDArray[Any]) -> Columns:
         """uint8 [n, H, W, C] → embedding [n, E], mean [n, D], log variance [n, D].

@@ -1,4 +1,4 @@
-"""Small raw images that are answered without ASGI: what rides, and that nobody can tell."""
+"""Raw images that are answered without ASGI: what rides, and that nobody can tell."""
 
 import asyncio
 import io
@@ -18,8 +18,11 @@ import uvicorn
 from PIL import Image
 
 from handful_bundle.bundle import Bundle
+from handful_bundle.pixels import decode
 from handful_service.app import create_app
+from handful_service.express import MAX_BYTES
 from handful_service.express_protocol import ExpressProtocol
+from handful_service.few_images import TINY_BYTES
 from handful_service.settings import Settings
 
 LONG_AFTER = 0.3  # seconds: no client that sends a request in two pieces takes as long
@@ -120,11 +123,20 @@ def answers(connection: socket.socket, count: int) -> list[tuple[int, dict[str, 
     return found
 
 
-def flat_png(picture: Callable[..., bytes]) -> bytes:
+def flat_png() -> bytes:
     """A picture that is far larger than its file."""
     buffer = io.BytesIO()
     Image.new("L", (1000, 1000), 9).save(buffer, "PNG")
-    assert len(buffer.getvalue()) < 4000 < len(picture(width=200, height=200))
+    assert len(buffer.getvalue()) < TINY_BYTES
+    return buffer.getvalue()
+
+
+def noise(side: int) -> bytes:
+    """A picture of `side` × `side` pixels that is not tiny."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    assert len(buffer.getvalue()) > TINY_BYTES
     return buffer.getvalue()
 
 
@@ -147,6 +159,10 @@ RIDES: dict[str, Callable[[bytes], list[bytes]]] = {
     "nothing": lambda _: [request(b"")],
     "of another type": lambda jpeg: [request(jpeg, "/embed", "Content-Type: image/png")],
     "compressed": lambda jpeg: [request(jpeg, "/embed", "Content-Encoding: gzip")],
+    "large": lambda _: [request(noise(300))],
+    "large and classified": lambda _: [request(noise(300), "/classify")],
+    "large and broken": lambda _: [request(noise(300)[:-30_000])],
+    "larger than its file": lambda _: [request(flat_png(), "/embed", "Content-Type: image/png")],
 }
 LONG_WAYS: dict[str, Callable[[bytes], list[bytes]]] = {
     "a deadline": lambda jpeg: [request(jpeg, "/embed", "X-Request-Timeout-Ms: 60000")],
@@ -207,14 +223,15 @@ def test_what_is_rare_goes_the_long_way(service, picture, case) -> None:
     assert body == ask(service, [request(picture())])[2]
 
 
-def test_an_image_larger_than_its_file_gets_off(service, picture) -> None:
-    """What the dispatcher will not decode is answered by the long way, and counted once."""
-    png, before, ok = flat_png(picture), service.long_ways, service.counted("/embed", 200)
-    status, _, body = ask(service, [request(png, "/embed", "Content-Type: image/png")])
+def test_a_body_that_is_too_large_to_be_held_back_goes_the_long_way(service, bundle) -> None:
+    """It is answered all the same, as the bundle itself embeds it."""
+    jpeg, before = noise(600), service.long_ways
+    assert len(jpeg) > MAX_BYTES
+    status, _, body = ask(service, [request(jpeg)])
     assert (status, service.long_ways) == (200, before + 1)
-    assert service.counted("/embed", 200) == ok + 1
-    assert body["embeddings"][0]
-    assert service.pipeline.backlog.rows == service.pipeline.backlog.bytes == 0
+    pixels = decode(jpeg, bundle.manifest.image, media_type=None, max_pixels=10**6)
+    wanted = bundle.encoder(pixels[np.newaxis]).embedding[0]
+    np.testing.assert_allclose(body["embeddings"][0], wanted, atol=1e-5)
 
 
 def test_pipelined_requests_are_answered_in_order(service, picture) -> None:

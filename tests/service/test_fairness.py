@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful_bundle.bundle import Bundle
-from handful_service.batching import Columns
 from handful_service.context import RequestContext
 from handful_service.decoding import DecodePool, EncodedImage
 from handful_service.inputs import Images, Pixels
@@ -16,6 +15,7 @@ from handful_service.metrics import Metrics
 from handful_service.pipeline import Pipeline
 from handful_service.serving import Models, Served
 from handful_service.settings import Settings
+from handful_service.work import Columns
 
 LARGE = 4096  # images: as many as one request may hold
 SMALL = 8

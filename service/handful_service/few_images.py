@@ -1,4 +1,7 @@
-"""A few tiny images, decoded where the model runs: it takes less than handing them to a thread."""
+"""A few images that are decoded in one go, wherever that is.
+
+Tiny ones are decoded where the model runs: it takes less than handing them to a thread.
+"""
 
 import time
 from collections.abc import Sequence
@@ -17,13 +20,13 @@ TINY_BYTES = 2**13  # of all images of a request; decoding as much takes about 0
 _TINY_PIXELS = 2**16  # of one image; a few bytes may hold many pixels
 
 
-class TinyImages:
-    """The images of one request; calling it decodes them.
+class FewImages:
+    """The images of one request, to be decoded by `tiny` or by `whole`.
 
     Args:
         context: of the request.
         pool: knows how to decode.
-        uploads: the images, of `TINY_BYTES` together.
+        uploads: the images.
         spec: what the encoder takes.
     """
 
@@ -39,12 +42,20 @@ class TinyImages:
         self.results = Results(len(uploads))
         self.larger = False  # an image turned out to be larger than its file; nothing was decoded
 
-    def __call__(self) -> NDArray[Any]:
+    def tiny(self) -> NDArray[Any]:
         """Return the pixels of those that can be decoded, [n, H, W, C]; none if one is larger."""
+        return self._decode(_TINY_PIXELS)
+
+    def whole(self) -> NDArray[Any]:
+        """Return the pixels of those that can be decoded, [n, H, W, C]."""
+        self.larger = False
+        return self._decode(None)
+
+    def _decode(self, max_pixels: int | None) -> NDArray[Any]:
         started = time.perf_counter()
         kept, pixels = [], []
         for index, upload in enumerate(self._uploads):
-            item = self._pool.decode_now(upload, self._spec, max_pixels=_TINY_PIXELS)
+            item = self._pool.decode_now(upload, self._spec, max_pixels=max_pixels)
             if item is None:
                 self.larger = True
                 break
