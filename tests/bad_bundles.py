@@ -4,7 +4,6 @@ Each family alters a copy of an honest bundle. `offers` draws as many as are wan
 in turn. Whoever alters a file on purpose writes new digests, too: `resign`.
 """
 
-import importlib.util
 import io
 import json
 import pickle
@@ -18,15 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import bad_graphs
 from handful_bundle.manifest import Manifest, digest, space_digest
-
-_spec = importlib.util.spec_from_file_location(
-    "bad_graphs", Path(__file__).with_name("bad_graphs.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-bad_graphs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(bad_graphs)
 
 GRAPHS = ("encoder.onnx", "decoder.onnx", "head.onnx")
 Rng = np.random.Generator

@@ -29,6 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 EMBEDDING_DIM = 8
 LATENT_DIM = 4
 MakeBundle = Callable[..., Path]
+LoadHelper = Callable[[str], ModuleType]
 
 
 def _model(nodes: list, inputs: list, outputs: list, weights: dict[str, NDArray]) -> bytes:
@@ -183,6 +184,23 @@ def write_bundle(
 
 
 @pytest.fixture(scope="session")
+def load_helper() -> LoadHelper:
+    """`load_helper(path)`: a module that holds no tests, by its path in tests/ without `.py`."""
+
+    def load(path: str) -> ModuleType:
+        file = Path(__file__).parent / f"{path}.py"
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module  # dataclasses look themselves up, and others import it
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def make_bundle() -> MakeBundle:
     """The function that writes a small bundle; see `write_bundle` for its options."""
     return write_bundle
@@ -222,15 +240,9 @@ def careful_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def write_tiff() -> Callable[..., bytes]:
+def write_tiff(load_helper: LoadHelper) -> Callable[..., bytes]:
     """`write_tiff(samples, …)` of tiff_files.py."""
-    path = Path(__file__).with_name("tiff_files.py")
-    spec = importlib.util.spec_from_file_location("tiff_files", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.write_tiff
+    return load_helper("tiff_files").write_tiff
 
 
 @pytest.fixture(scope="session")
@@ -249,27 +261,19 @@ def program() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def cutting_proxy() -> type:
+def cutting_proxy(load_helper: LoadHelper) -> type:
     """`Proxy` of the module beside this file."""
-    return _beside("cutting_proxy").Proxy
+    return load_helper("cutting_proxy").Proxy
 
 
 @pytest.fixture(scope="session")
-def mlflow_stack() -> ModuleType:
+def mlflow_stack(load_helper: LoadHelper) -> ModuleType:
     """The module beside this file: MLflow as it is deployed, on PostgreSQL."""
-    return _beside("mlflow_stack")
+    return load_helper("mlflow_stack")
 
 
 @pytest.fixture(scope="session")
-def bad_bundles() -> ModuleType:
+def bad_bundles(load_helper: LoadHelper) -> ModuleType:
     """The module beside this file: bundles that must never answer."""
-    return _beside("bad_bundles")
-
-
-def _beside(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    load_helper("bad_graphs")  # which it imports
+    return load_helper("bad_bundles")

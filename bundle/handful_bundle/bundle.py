@@ -82,71 +82,31 @@ class Bundle:
         """
         manifest = read_manifest(root)
         files = _read_files(root, manifest)
-        old = reuse.manifest if reuse is not None else None
-
-        def unchanged(file: str) -> bool:
-            return (
-                old is not None
-                and old.image == manifest.image
-                and old.files.get(file) == manifest.files[file]
-            )
-
-        opened_encoder = (
-            reuse.encoder
-            if reuse is not None and unchanged(encoder.FILE)
-            else Encoder.open(
-                files[encoder.FILE],
-                manifest.image,
-                manifest.embedding_dim,
-                manifest.latent_dim,
-                device,
-                threads,
-                gpu_memory_bytes,
-            )
-        )
-        opened_decoder = None
-        if manifest.likelihood is not None:
-            opened_decoder = (
-                reuse.decoder
-                if reuse is not None
-                and unchanged(decoder.FILE)
-                and reuse.manifest.likelihood == manifest.likelihood
-                else Decoder.open(
-                    files[decoder.FILE],
-                    manifest.image,
-                    manifest.latent_dim,
-                    manifest.likelihood,
-                    device,
-                    threads,
-                    gpu_memory_bytes,
-                )
-            )
+        where = device, threads, gpu_memory_bytes
+        opened_encoder, opened_decoder = _reusable(reuse, manifest)
+        if opened_encoder is None:
+            opened_encoder = Encoder.open(
+                files[encoder.FILE], manifest.image, manifest.embedding_dim, manifest.latent_dim,
+                *where,
+            )  # fmt: skip
+        if opened_decoder is None and manifest.likelihood is not None:
+            opened_decoder = Decoder.open(
+                files[decoder.FILE], manifest.image, manifest.latent_dim, manifest.likelihood,
+                *where,
+            )  # fmt: skip
         opened_head = opened_classes = None
         if manifest.labels is not None:
             opened_head = Head.open(
-                files[head.FILE],
-                manifest.embedding_dim,
-                manifest.labels,
-                device,
-                threads,
-                gpu_memory_bytes,
+                files[head.FILE], manifest.embedding_dim, manifest.labels, *where
             )
             _check_novelty(manifest, opened_head)
             if classes.FILE in files:
                 opened_classes = Classes.unpack(
                     files[classes.FILE], len(manifest.labels), manifest.latent_dim
                 )
-        try:
-            golden.check_golden(files[golden.FILE], opened_encoder, opened_head)
-            canary.check_canary(opened_encoder, opened_head, opened_decoder)
-        except (BundleError, DeviceFailed, DeviceOutOfMemory):
-            raise
-        except Exception as error:  # onnxruntime raises its own unrelated classes
-            raise BundleCorrupt(
-                f"{root}: a graph opens but does not run ({type(error).__name__}); export the "
-                "bundle again"
-            ) from error
-        return cls(root, manifest, opened_encoder, opened_decoder, opened_head, opened_classes)
+        bundle = cls(root, manifest, opened_encoder, opened_decoder, opened_head, opened_classes)
+        _check_outputs(bundle, files[golden.FILE])
+        return bundle
 
     @staticmethod
     def save(root: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
@@ -247,6 +207,33 @@ def check_listing(sizes: Mapping[str, int]) -> None:
             )
 
 
+def _reusable(bundle: Bundle | None, manifest: Manifest) -> tuple[Encoder | None, Decoder | None]:
+    """Return what is open of `bundle` already and is the same for `manifest`."""
+    if bundle is None or bundle.manifest.image != manifest.image:
+        return None, None
+    old = bundle.manifest
+    same = {name for name, found in manifest.files.items() if old.files.get(name) == found}
+    same_decoder = decoder.FILE in same and old.likelihood == manifest.likelihood
+    return (
+        bundle.encoder if encoder.FILE in same else None,
+        bundle.decoder if same_decoder else None,
+    )
+
+
+def _check_outputs(bundle: Bundle, examples: bytes) -> None:
+    """Run every part on the golden `examples`, and on inputs that the bundle did not choose."""
+    try:
+        golden.check_golden(examples, bundle.encoder, bundle.head)
+        canary.check_canary(bundle.encoder, bundle.head, bundle.decoder)
+    except (BundleError, DeviceFailed, DeviceOutOfMemory):
+        raise
+    except Exception as error:  # onnxruntime raises its own unrelated classes
+        raise BundleCorrupt(
+            f"{bundle.root}: a graph opens but does not run ({type(error).__name__}); export the "
+            "bundle again"
+        ) from error
+
+
 def _check_novelty(manifest: Manifest, opened: Head) -> None:
     assert manifest.head is not None
     info = manifest.head.novelty
@@ -262,7 +249,7 @@ def _check_names(manifest: Manifest) -> None:
     if not REQUIRED <= names <= REQUIRED | OPTIONAL:
         raise BundleCorrupt(
             f"the manifest names {sorted(names)}; a bundle needs {sorted(REQUIRED)} and may have "
-            f"{sorted(OPTIONAL)}"
+            f"{sorted(OPTIONAL)}; export the bundle again"
         )
 
 
@@ -294,7 +281,9 @@ def _read(path: Path, limit: int) -> bytes:
         raise BundleCorrupt(f"{path}: not a plain file, or a link; copy the file")
     with os.fdopen(descriptor, "rb") as file:
         if status.st_size > limit:
-            raise BundleCorrupt(f"{path}: {status.st_size} bytes, at most {limit} are read")
+            raise BundleCorrupt(
+                f"{path}: {status.st_size} bytes, at most {limit} are read; export a smaller model"
+            )
         return file.read(status.st_size + 1)
 
 

@@ -122,7 +122,9 @@ def _check_pixels(arrays: dict[str, NDArray[Any]], spec: ImageSpec) -> None:
         try:
             found = pixels.decode(blob[start:stop].tobytes(), spec)
         except ImageError as error:
-            raise BundleCorrupt(f"{FILE}: the {kind} file cannot be decoded: {error}") from error
+            raise BundleCorrupt(
+                f"{FILE}: the {kind} file cannot be decoded: {error}; export the bundle again"
+            ) from error
         levels = int(np.abs(found.astype(np.int16) - want).max())
         if levels > PIXEL_TOLERANCE:
             raise BundleCorrupt(

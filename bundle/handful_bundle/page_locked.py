@@ -35,19 +35,6 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     return array
 
 
-def is_locked(array: NDArray[np.generic]) -> bool:
-    """Whether CUDA knows the pages of `array` as locked."""
-    runtime = _runtime()
-    if runtime is None:
-        return False
-    flags = ctypes.c_uint()
-    address = ctypes.c_void_p(array.ctypes.data)
-    if runtime.cudaHostGetFlags(ctypes.byref(flags), address) == 0:
-        return True
-    runtime.cudaGetLastError()
-    return False
-
-
 def _runtime() -> ctypes.CDLL | None:
     """Return CUDA's runtime as onnxruntime has loaded it; None where it has not."""
     loaded_only = getattr(os, "RTLD_NOLOAD", None)

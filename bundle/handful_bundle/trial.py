@@ -30,7 +30,10 @@ def main() -> int:
     try:
         _run(options.folder)
     except (HandfulError, MemoryError) as error:
-        text = str(error) or "it does not fit into the memory that is left"
+        text = str(error) or (
+            f"it does not fit into the {options.memory} bytes of memory that are left; give the "
+            "service more, or export a smaller model"
+        )
         sys.stdout.write(text)
         return REFUSED
     return 0
@@ -52,8 +55,8 @@ def _run(folder: Path) -> None:
             bundle.decoder(encoding.mean)
     except Exception as error:  # onnxruntime raises its own unrelated classes
         raise BundleCorrupt(
-            f"{folder}: a batch of {BUCKETS[-1]} does not run ({type(error).__name__}); there is "
-            "too little memory, or the graph is at fault"
+            f"{folder}: a batch of {BUCKETS[-1]} does not run ({type(error).__name__}): too "
+            "little memory, or a graph at fault; give the service more, or export a smaller model"
         ) from error
 
 

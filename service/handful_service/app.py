@@ -66,18 +66,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        watcher = None
-        if bundle is not None:
-            await asyncio.to_thread(loader.put, Served(bundle, manifest_version(bundle)))
-        elif settings.from_registry:
-            registry = Registry(Reference.parse(settings.model))
-            cache = Cache(settings.cache)
-            watcher = Watcher(
-                registry, cache, Trial(settings), loader, models, metrics, settings.poll_seconds
-            )
-            watcher.start()
-        else:
-            await asyncio.to_thread(loader.load, Path(settings.model))
+        watcher = await _begin_to_load(settings, bundle, loader, models, metrics)
         pipeline.start()
         readiness.drain_on_sigterm(settings.drain_seconds)
         _collect_garbage_rarely()
@@ -113,6 +102,25 @@ def create_app(
     app.shortcut = envelope
     app.openapi = lambda: complete(app, keyed=keys is not None)  # type: ignore[method-assign]  # FastAPI's documented seam
     return app
+
+
+async def _begin_to_load(
+    settings: Settings, bundle: Bundle | None, loader: Loader, models: Models, metrics: Metrics
+) -> Watcher | None:
+    """Let the model answer that is asked for; where a registry names it, a watcher will."""
+    if bundle is not None:
+        await asyncio.to_thread(loader.put, Served(bundle, manifest_version(bundle)))
+        return None
+    if not settings.from_registry:
+        await asyncio.to_thread(loader.load, Path(settings.model))
+        return None
+    registry = Registry(Reference.parse(settings.model))
+    watcher = Watcher(
+        registry, Cache(settings.cache), Trial(settings), loader, models, metrics,
+        settings.poll_seconds,
+    )  # fmt: skip
+    watcher.start()
+    return watcher
 
 
 class Application(FastAPI):

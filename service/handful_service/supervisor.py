@@ -244,7 +244,7 @@ class _Supervisor:
 
     def _ended(self, seat: _Seat, code: int) -> None:
         """Judge an end: `code` is an exit status, or a signal's number below 0."""
-        seat.vacate(_name(code))
+        seat.vacate(ending(code))
         if self._stopping:
             seat.due = None
             if code not in (0, -signal.SIGTERM, -signal.SIGINT):
@@ -278,7 +278,8 @@ class _Supervisor:
                 os.kill(seat.pid, number)
 
 
-def _name(code: int) -> str:
+def ending(code: int) -> str:
+    """Return how a process ended: `code` is its exit status, or a signal's number below 0."""
     try:
         return f"exit status {code}" if code >= 0 else signal.Signals(-code).name
     except ValueError:  # a signal without a name

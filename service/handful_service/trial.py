@@ -6,7 +6,6 @@ there, this process goes on with the model that it has.
 """
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from handful_bundle.errors import BundleError
 from handful_bundle.trial import REFUSED
 from handful_service.memory import memory_limit, memory_used
 from handful_service.settings import MEBIBYTE, Settings
+from handful_service.supervisor import ending
 
 _LEAST_BYTES = 512 * MEBIBYTE  # the libraries alone take a third of it
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -68,7 +68,7 @@ class Trial:
             raise BundleError(said.decode(errors="replace"))
         if process.returncode:
             raise BundleError(
-                f"loading it ended the process that tried it ({_ending(process.returncode)}); "
+                f"loading it ended the process that tried it ({ending(process.returncode)}); "
                 "register a sound version"
             )
         self._passed.add(root.name)
@@ -92,12 +92,3 @@ def _environment() -> dict[str, str]:
     """Return this process's environment without what a model need not know: keys, addresses."""
     kept = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith(("PYTHON", "LC_"))}
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def _ending(status: int) -> str:
-    if status > 0:
-        return f"status {status}"
-    try:
-        return signal.Signals(-status).name
-    except ValueError:
-        return f"signal {-status}"

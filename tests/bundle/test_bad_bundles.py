@@ -3,6 +3,7 @@
 import os
 import shutil
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +33,7 @@ def test_each_hostile_graph_is_refused_for_what_it_is(
     data = (bundle_dir / "encoder.onnx").read_bytes()
     Encoder.open(data, SPEC, 8, 4, "cpu", 1)
     mutations = bad_bundles.bad_graphs.MUTATIONS
+    assert len(mutations) > 40
     for name, (mutate, reason) in mutations.items():
         model = onnx.load_model_from_string(data)
         mutate(model)
@@ -64,10 +66,14 @@ def test_names_that_are_no_text_are_refused(bundle_dir: Path) -> None:
 def test_bad_bundles_are_refused(bundle_dir: Path, bad_bundles: ModuleType, tmp_path) -> None:
     """Two bundles of each family: none is opened, each error is typed, the honest one is."""
     count = 2 * len(bad_bundles.FAMILIES)
+    tried: Counter[str] = Counter()
     for bad in bad_bundles.offers(bundle_dir, tmp_path, count):
+        tried[bad.family] += 1
         with pytest.raises(BundleError):
             load(bad.root)
         shutil.rmtree(bad.root.parent)
+    assert tried == dict.fromkeys(bad_bundles.FAMILIES, 2)
+    assert len(tried) > 20
     shutil.copytree(bundle_dir, tmp_path / "sound")
     bad_bundles.restamp(tmp_path / "sound", 0)
     load(tmp_path / "sound")

@@ -95,6 +95,26 @@ def some_bytes(body: bytes, dice: random.Random) -> bytes:
     return bytes(damaged[: dice.randrange(len(damaged) + 1)] if dice.random() < 0.2 else damaged)
 
 
+def _in_any_container(
+    chunks: Chunks, others: Chunks, number: int, way: int, kinds: tuple[bytes, ...],
+    dice: random.Random,
+) -> tuple[Chunks, dict[int, int]]:  # fmt: skip
+    """Do to chunk `number` what PNG and WebP have in common; return all, and lengths that lie."""
+    kind, body = chunks[number]
+    lies = {}
+    match way:
+        case 3:
+            return _rearranged(chunks, others, dice), {}
+        case 4:
+            lies[number] = dice.choice((*LENGTHS, max(0, len(body) - 1), len(body) + 1))
+        case 5:
+            kind = dice.choice(kinds)
+        case _:
+            body = some_bytes(body, dice)
+    chunks[number] = (kind, body)
+    return chunks, lies
+
+
 # PNG
 
 
@@ -112,7 +132,6 @@ def _png(data: bytes, other: bytes, dice: random.Random) -> bytes:
     chunks = png_chunks(data)
     number = dice.randrange(len(chunks))
     kind, body = chunks[number]
-    lie: int | None = None
     match dice.randrange(8):
         case 0:
             kind, body = chunks[0]
@@ -120,26 +139,20 @@ def _png(data: bytes, other: bytes, dice: random.Random) -> bytes:
             which = dice.randrange(7)
             fields[which] = dice.choice(SIZES) if which < 2 else dice.randrange(18)
             number, body = 0, struct.pack(">IIBBBBB", *(field % 2**32 for field in fields))
-        case 1 | 2:
-            body = some_bytes(body, dice)
-        case 3:
-            others = png_chunks(other) if other.startswith(PNG) else chunks
-            return _png_file(_rearranged(chunks, others, dice), {})
-        case 4:
-            lie = dice.choice((*LENGTHS, max(0, len(body) - 1), len(body) + 1))
-        case 5:
-            kind = dice.choice(_KEYWORDS)
         case 6:
             number = next(at for at, chunk in enumerate(chunks) if chunk[0] == b"IDAT")
             kind = b"IDAT"
             rows = some_bytes(zlib.decompress(chunks[number][1]), dice)
             body = zlib.compress(rows * dice.choice((1, 1, 1, 2)))
-        case _:
+        case 7:
             cut = dice.randrange(len(body) + 1)
             chunks.insert(number, (kind, body[:cut]))
             number, body = number + 1, body[cut:]
+        case way:
+            others = png_chunks(other) if other.startswith(PNG) else chunks
+            return _png_file(*_in_any_container(chunks, others, number, way, _KEYWORDS, dice))
     chunks[number] = (kind, body)
-    return _png_file(chunks, {} if lie is None else {number: lie})
+    return _png_file(chunks, {})
 
 
 def _png_file(chunks: Chunks, lies: dict[int, int]) -> bytes:
@@ -168,22 +181,14 @@ def webp_chunks(data: bytes) -> Chunks:
 def _webp(data: bytes, other: bytes, dice: random.Random) -> bytes:
     chunks = webp_chunks(data)
     number = dice.randrange(len(chunks))
-    kind, body = chunks[number]
-    lie: int | None = None
     match dice.randrange(6):
         case 0 | 1:  # mostly the head of a chunk, where sizes and flags stand
-            body = some_bytes(body[:12], dice) + body[12:]
-        case 2:
-            body = some_bytes(body, dice)
-        case 3:
+            kind, body = chunks[number]
+            chunks[number] = (kind, some_bytes(body[:12], dice) + body[12:])
+            return _webp_file(chunks, {})
+        case way:
             others = webp_chunks(other) if other.startswith(RIFF) else chunks
-            return _webp_file(_rearranged(chunks, others, dice), {})
-        case 4:
-            lie = dice.choice((*LENGTHS, max(0, len(body) - 1), len(body) + 1))
-        case _:
-            kind = dice.choice(_FOURCC)
-    chunks[number] = (kind, body)
-    return _webp_file(chunks, {} if lie is None else {number: lie})
+            return _webp_file(*_in_any_container(chunks, others, number, way, _FOURCC, dice))
 
 
 def _webp_file(chunks: Chunks, lies: dict[int, int]) -> bytes:

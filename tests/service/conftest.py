@@ -1,16 +1,17 @@
 """Real `handful-serve` processes on real sockets, and pictures to send them."""
 
-import importlib.util
 import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 SERVE = Path(sys.executable).with_name("handful-serve")
+LoadHelper = Callable[[str], ModuleType]
 PATIENCE = 60.0  # seconds that a busy machine may take
 PATIENT = {"HANDFUL_QUEUE_SECONDS": "3600"}  # nor are requests refused because it is slow
 
@@ -55,6 +57,11 @@ class Server:
         found = re.search(r"listening on (http://[\w.:]+)", self.logged())
         assert found is not None
         return found[1]
+
+    def connect(self) -> socket.socket:
+        """A connection for what no HTTP client would send."""
+        address = urlsplit(self.url)
+        return socket.create_connection((address.hostname, address.port), PATIENCE)
 
     def logged(self) -> str:
         return self.log.read_text()
@@ -166,40 +173,30 @@ def slow_picture() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def mixed_load() -> ModuleType:
+def mixed_load(load_helper: LoadHelper) -> ModuleType:
     """The load driver beside this file."""
-    return _beside("mixed_load")
+    return load_helper("service/mixed_load")
 
 
 @pytest.fixture(scope="session")
-def followed_registry() -> ModuleType:
+def followed_registry(load_helper: LoadHelper) -> ModuleType:
     """A registry to follow, and a load whose answers are checked, from beside this file."""
-    return _beside("followed_registry")
+    return load_helper("service/followed_registry")
 
 
 @pytest.fixture(scope="session")
-def soak_requests() -> ModuleType:
+def soak_requests(load_helper: LoadHelper) -> ModuleType:
     """Requests of every kind, from beside this file."""
-    return _beside("soak_requests")
+    return load_helper("service/soak_requests")
 
 
 @pytest.fixture(scope="session")
-def soak_load() -> ModuleType:
+def soak_load(load_helper: LoadHelper) -> ModuleType:
     """Their sender, from beside this file."""
-    return _beside("soak_load")
+    return load_helper("service/soak_load")
 
 
 @pytest.fixture(scope="session")
-def leak_judge() -> ModuleType:
+def leak_judge(load_helper: LoadHelper) -> ModuleType:
     """The judge of growth beside this file."""
-    return _beside("leak_judge")
-
-
-def _beside(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    return load_helper("service/leak_judge")

@@ -3,9 +3,6 @@
 import resource
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,13 +10,6 @@ from handful_service.connections import room_for
 
 QUICK = {"HANDFUL_HEADER_SECONDS": "1", "HANDFUL_BODY_SECONDS": "2"}
 HEADER = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
-
-
-@contextmanager
-def connected(server) -> Iterator[socket.socket]:
-    parts = urlsplit(server.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
-        yield connection
 
 
 def until_the_end(connection: socket.socket) -> bytes:
@@ -57,7 +47,7 @@ def test_slow_headers_are_closed(quick, begin) -> None:
     """Who sends nothing, or a header drop by drop, is closed in a few times the limit; the
     probes answer meanwhile.
     """
-    with connected(quick) as connection:
+    with quick.connect() as connection:
         connection.sendall(begin)
         started = time.monotonic()
         said = drip(connection, (b"" if begin else HEADER) + b"X-Drop: " + b"d" * 200)
@@ -69,14 +59,14 @@ def test_slow_headers_are_closed(quick, begin) -> None:
 
 def test_a_slow_body_is_408(quick) -> None:
     """A body that comes drop by drop is refused when its time is over, and the connection ends."""
-    with connected(quick) as connection:
+    with quick.connect() as connection:
         connection.sendall(HEADER + b"Content-Length: 400\r\n\r\n")
         assert drip(connection, b"d" * 200).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_body_that_nobody_reads_ends_too(quick) -> None:
     """A route that takes no body answers at once; who goes on dripping is closed all the same."""
-    with connected(quick) as connection:
+    with quick.connect() as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
         started = time.monotonic()
@@ -92,11 +82,9 @@ def test_idle_connections_make_room(serve, bundle_dir) -> None:
     server = serve(bundle_dir, HANDFUL_MAX_CONNECTIONS="8").wait_ready()
     held = []
     try:
-        for _ in range(50):
-            parts = urlsplit(server.url)
-            held.append(socket.create_connection((parts.hostname, parts.port), timeout=60))
+        held.extend(server.connect() for _ in range(50))
         server.client.close()
-        with connected(server) as connection:
+        with server.connect() as connection:
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
         assert held[0].recv(1) == b""
@@ -109,11 +97,11 @@ def test_busy_connections_are_not_given_up(serve, bundle_dir) -> None:
     """Where all connections are busy the new one is 503 with Retry-After, and theirs go on."""
     server = serve(bundle_dir, HANDFUL_MAX_CONNECTIONS="2").wait_ready()
     server.client.close()
-    with connected(server) as first, connected(server) as second:
+    with server.connect() as first, server.connect() as second:
         for busy in (first, second):
             busy.sendall(HEADER + b"Content-Length: 4\r\n\r\n")
         time.sleep(0.5)
-        with connected(server) as third:
+        with server.connect() as third:
             said = third.recv(4096)
             assert said.startswith(b"HTTP/1.1 503 ")
             assert b"Retry-After: " in said
@@ -136,7 +124,7 @@ def test_busy_connections_are_not_given_up(serve, bundle_dir) -> None:
 )
 def test_what_is_not_http_is_400(quick, request_) -> None:
     """Lengths that contradict each other, NUL and nonsense: one problem document, and the end."""
-    with connected(quick) as connection:
+    with quick.connect() as connection:
         connection.sendall(request_)
         said = until_the_end(connection)
     head, _, body = said.partition(b"\r\n\r\n")
@@ -151,7 +139,7 @@ def test_nonsense_after_a_request_does_not_cost_its_answer(quick, picture) -> No
     body = picture()
     request = HEADER + b"Content-Length: %d\r\n\r\n" % len(body) + body
     for behind in (b"nonsense\r\n\r\n", b"\x00", b"GET /livez HTTP/9.9\r\n\r\n"):
-        with connected(quick) as connection:
+        with quick.connect() as connection:
             connection.sendall(request + behind)
             said = until_the_end(connection)
         assert said.startswith(b"HTTP/1.1 200 ")
@@ -161,7 +149,7 @@ def test_nonsense_after_a_request_does_not_cost_its_answer(quick, picture) -> No
 
 def test_a_body_that_breaks_off_into_nonsense_is_400(quick) -> None:
     """A chunk whose length is no number ends the request that it belongs to."""
-    with connected(quick) as connection:
+    with quick.connect() as connection:
         connection.sendall(HEADER + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\nzz\r\n")
         said = until_the_end(connection)
     assert said.startswith(b"HTTP/1.1 400 ")

@@ -5,9 +5,7 @@ HANDFUL_DISCONNECTS=2000 tries more (`make overload`).
 
 import base64
 import os
-import socket
 import threading
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -25,7 +23,6 @@ def test_clients_that_hang_up(serve, bundle_dir, slow_picture) -> None:
     server = serve(
         bundle_dir, HANDFUL_DECODE_THREADS="1", HANDFUL_TIMEOUT_SECONDS="3600"
     ).wait_ready()
-    address = urlsplit(server.url)
     request = (
         b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
         + f"Content-Length: {len(slow_picture)}\r\n\r\n".encode()
@@ -44,7 +41,7 @@ def test_clients_that_hang_up(serve, bundle_dir, slow_picture) -> None:
         server.wait_until(lambda: server.metric("handful_queue_rows") > 0)
         count = min(AT_ONCE, COUNT - sent)
         for _ in range(count):
-            with socket.create_connection((address.hostname, address.port), 30) as raw:
+            with server.connect() as raw:
                 raw.sendall(request)
         gone = sent + count
         server.wait_until(

@@ -2,9 +2,7 @@
 
 import base64
 import signal
-import socket
 import threading
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -48,8 +46,7 @@ def test_unready_before_the_port_closes(serve, bundle_dir, picture) -> None:
 def test_half_received_bodies_do_not_keep_it(serve, bundle_dir) -> None:
     """A client that never ends its body does not keep the process beyond its grace."""
     server = serve(bundle_dir, HANDFUL_GRACE_SECONDS="1").wait_ready()
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), 30) as raw:
+    with server.connect() as raw:
         raw.sendall(
             b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
             b"Content-Length: 100\r\n\r\nhalf"

@@ -3,12 +3,10 @@
 import base64
 import io
 import json
-import socket
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
@@ -291,8 +289,7 @@ SMUGGLED = {
 @pytest.mark.parametrize("headers", SMUGGLED.values(), ids=SMUGGLED.keys())
 def test_ambiguous_framing(server, headers) -> None:
     """A request that two parsers could cut differently is 400 and ends the connection."""
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), 30) as raw:
+    with server.connect() as raw:
         raw.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n" + headers)
         received = b""
         while piece := raw.recv(65_536):  # until the server closes

@@ -3,8 +3,6 @@ nothing behind it is believed.
 """
 
 import re
-import socket
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -69,9 +67,8 @@ REFUSED = {
 
 def talk(server, data: bytes) -> bytes:
     """Return all that is said to `data` before the other side closes."""
-    parts = urlsplit(server.url)
     said = b""
-    with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
+    with server.connect() as connection:
         try:
             connection.sendall(data)
             while piece := connection.recv(65536):
@@ -99,9 +96,8 @@ def test_refused_heads(server, name) -> None:
 
 def test_a_header_has_an_end(server) -> None:
     """A header that never ends is refused at 32 KiB, and the rest of it is not waited for."""
-    parts = urlsplit(server.url)
     sent = 0
-    with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
+    with server.connect() as connection:
         connection.sendall(MODEL)
         try:
             while sent < 2**24:

@@ -1,12 +1,10 @@
 """Overload, clients that hang up, deadlines: refused or dropped, never computed."""
 
 import base64
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -60,8 +58,8 @@ def test_a_single_image_is_refused_by_its_header(serve, bundle_dir, slow_picture
     server = serve(bundle_dir, **SMALL).wait_ready()
     thread, _ = embed_slowly(server, slow_picture, 12)
     assert server.client.post("/embed", content=picture(kind="PNG"), headers=PNG).status_code == 503
-    address, body = urlsplit(server.url), bytes(100_000)
-    with socket.create_connection((address.hostname, address.port), 30) as raw:
+    body = bytes(100_000)
+    with server.connect() as raw:
         for connection in ("keep-alive", "close"):
             raw.sendall(
                 b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
@@ -120,7 +118,6 @@ def test_full_in_bytes(serve, bundle_dir) -> None:
         HANDFUL_MAX_BODY_BYTES=str(4 * mebibyte),
         HANDFUL_QUEUE_BYTES=str(40 * mebibyte),
     ).wait_ready()
-    address = urlsplit(server.url)
     head = (
         f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
         f"Content-Length: {4 * mebibyte}\r\n\r\n"
@@ -128,7 +125,7 @@ def test_full_in_bytes(serve, bundle_dir) -> None:
     held = []
     try:
         for _ in range(10):  # each but for its last bytes
-            raw = socket.create_connection((address.hostname, address.port), 30)
+            raw = server.connect()
             raw.sendall(head + bytes(4 * mebibyte - 1000))
             held.append(raw)
         server.wait_until(lambda: server.metric("handful_queue_bytes") == 40 * mebibyte - 10_000)
@@ -150,8 +147,7 @@ def test_abandoned_requests_are_not_decoded(serve, bundle_dir, slow_picture) -> 
     server = serve(bundle_dir, HANDFUL_DECODE_THREADS="1").wait_ready()
     images = ",".join([f'"{base64.b64encode(slow_picture).decode()}"'] * 40)
     body = f'{{"images":[{images}]}}'.encode()
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), 30) as raw:
+    with server.connect() as raw:
         raw.sendall(
             b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             + f"Content-Length: {len(body)}\r\n\r\n".encode()
@@ -226,8 +222,7 @@ def test_a_client_may_want_it_sooner(server, picture, slow_picture) -> None:
 def test_slow_body(serve, bundle_dir) -> None:
     """A body that does not arrive in time is 408, and other requests are not affected."""
     server = serve(bundle_dir, HANDFUL_BODY_SECONDS="0.3").wait_ready()
-    address = urlsplit(server.url)
-    with socket.create_connection((address.hostname, address.port), 30) as raw:
+    with server.connect() as raw:
         raw.sendall(
             b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
             b"Content-Length: 100\r\n\r\nhalf"

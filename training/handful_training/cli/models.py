@@ -91,7 +91,7 @@ def adapt(
 @app.command()
 def evaluate(
     name: Reference,
-    images: Annotated[str, typer.Option("--images", help="What IMAGES may be elsewhere.")],
+    images: Annotated[str, typer.Option("--images", help="To score; as IMAGES of other commands.")],
     labels: Annotated[str, typer.Option("--labels", help=LABELS)],
     device: DeviceOption = "auto",
     json_: Json = False,

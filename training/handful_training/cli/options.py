@@ -39,10 +39,14 @@ TimeBudget = Annotated[
     str | None,
     typer.Option(
         "--time-budget",
-        help="Bounds all optimisation: 90s, 10m, 2h. Default 10m, unless --epochs is given.",
+        help="Bounds all optimisation: 90s, 10m, 2h. Default 10m, for `adapt` 5m, unless "
+        "--epochs is given.",
     ),
 ]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Bounds pretraining.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option("--epochs", min=1, help="Bounds pretraining; with `adapt`, the adaptation."),
+]
 Adapt = Annotated[
     str,
     typer.Option(

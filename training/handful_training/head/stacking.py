@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from handful_training.head.calibration import PRIOR_SD, row_losses
 
 # log a and log b ~ N(log of this, 1), with the weight of about one label, as a temperature's. A
-# graph's probabilities are flat: on Fashion-MNIST a is 1.4 with one label per class, 2 with ten.
+# graph's probabilities are flat, hence more than 1 where it stands alone.
 GRAPH_ALONE = (1.5,)
 GRAPH_AND_LINEAR = (1.0, 0.4)
 

@@ -1,6 +1,5 @@
 """Adapt a network to labels, or find that exactly this has been done already."""
 
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,9 +40,10 @@ from handful_training.labels.labels import Labels
 from handful_training.model import Vae
 from handful_training.packs.pack import Pack
 from handful_training.pipeline.pretrain_stage import TrainedVae
-from handful_training.pipeline.work import code_digest, open_stage
+from handful_training.pipeline.teller import Teller, extent, log_row
+from handful_training.pipeline.work import Stage, code_digest, open_stage
 from handful_training.pretrain import CHECKPOINT, Budget
-from handful_training.progress import Progress, progress
+from handful_training.progress import progress
 from handful_training.tracking import Run
 
 _CODE = (
@@ -53,8 +53,6 @@ _CODE = (
 )  # fmt: skip
 
 RANDOM = "random"  # stands for the space of an encoder that has learnt nothing
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,46 +116,62 @@ def adapt_vae(
     run.params({**settings, "seed": order.seed, "device": order.device, "budget": asdict(budget)})
     run.tags({"handful.stage": stage.key, "handful.from_space": space})
     held_out = hold_out.hold_out(labels.target, config.adapt.held_out, seed=order.label_seed)
-    rows, target = labels.index[~held_out], labels.target[~held_out]
-    checkpoint = stage.folder / CHECKPOINT
-    found = stage.result()
-    network = None
-    if found is not None:
-        like = rounds.fresh(pack.images, start, config) if isinstance(start, ImageSpec) else start
-        network = _load(checkpoint, like)
-    if found is not None and network is None:  # damaged since
-        stage.forget()
-        found = stage.result()
-    if found is None:
+    labelled = Labelled(labels.index[~held_out], labels.target[~held_out])
+    trained = _found(start, pack, config, stage, run)
+    if trained is None:
         if order.force:
-            checkpoint.unlink(missing_ok=True)
-        total, unit = _length(budget)
-        with run.system_metrics(), progress(total, desc="Adapting", unit=unit) as bar:
-            adapted = rounds.adapt(
-                pack.images,
-                Labelled(rows, target),
-                start,
-                config,
-                budget,
-                kept=Kept(stage.folder, {"space": space}),
-                seed=order.seed,
-                device=order.device,
-                watcher=_Teller(bar, total, run),
-            )
-        network = adapted.model
-        found = {"seconds": adapted.seconds, "history": [asdict(row) for row in adapted.history]}
-        stage.finish(found)
-        skipped = False
-    else:
-        run.tags({"handful.skipped": "true"})
-        for row in found["history"]:
-            _log_round(run, Round(**row))
-        skipped = True
-    assert network is not None
-    trained = TrainedVae(
-        network, checkpoint, [], found["seconds"], skipped=skipped, folder=stage.folder
+            (stage.folder / CHECKPOINT).unlink(missing_ok=True)
+        trained = _adapt(start, space, pack, labelled, order, stage, run)
+    seen = image_keys(pack.images, labelled.rows)
+    return AdaptedVae(trained, seen, int(np.count_nonzero(held_out)))
+
+
+def _found(
+    start: Vae | ImageSpec, pack: Pack, config: Config, stage: Stage, run: Run
+) -> TrainedVae | None:
+    """Return what an earlier run has finished, and tell `run` of it."""
+    result, checkpoint = stage.result(), stage.folder / CHECKPOINT
+    if result is None:
+        return None
+    like = rounds.fresh(pack.images, start, config) if isinstance(start, ImageSpec) else start
+    network = _load(checkpoint, like)
+    if network is None:  # damaged since
+        stage.forget()
+        return _found(start, pack, config, stage, run)
+    run.tags({"handful.skipped": "true"})
+    for row in result["history"]:
+        log_row(run, Round(**row))
+    return TrainedVae(network, checkpoint, result["seconds"], skipped=True, folder=stage.folder)
+
+
+def _adapt(
+    start: Vae | ImageSpec,
+    space: str,
+    pack: Pack,
+    labelled: Labelled,
+    order: Order,
+    stage: Stage,
+    run: Run,
+) -> TrainedVae:
+    total, unit = extent(order.budget)
+    with run.system_metrics(), progress(total, desc="Adapting", unit=unit) as bar:
+        adapted = rounds.adapt(
+            pack.images,
+            labelled,
+            start,
+            order.config,
+            order.budget,
+            kept=Kept(stage.folder, {"space": space}),
+            seed=order.seed,
+            device=order.device,
+            watcher=_Teller(bar, total, run, "round"),
+        )
+    history = [asdict(row) for row in adapted.history]
+    stage.finish({"seconds": adapted.seconds, "history": history})
+    checkpoint = stage.folder / CHECKPOINT
+    return TrainedVae(
+        adapted.model, checkpoint, adapted.seconds, skipped=False, folder=stage.folder
     )
-    return AdaptedVae(trained, image_keys(pack.images, rows), int(np.count_nonzero(held_out)))
 
 
 def _load(checkpoint: Path, like: Vae) -> Vae | None:
@@ -169,41 +183,8 @@ def _load(checkpoint: Path, like: Vae) -> Vae | None:
     return student.teacher_of(state, like)
 
 
-def _length(budget: Budget) -> tuple[int, str]:
-    if budget.seconds is not None:
-        return round(budget.seconds), "second"
-    assert budget.epochs is not None
-    return budget.epochs, "epoch"
-
-
-class _Teller(rounds.Watcher):
-    """Shows an adaptation in the bar and logs its rounds to `run`."""
-
-    def __init__(self, bar: Progress[None], total: int, run: Run) -> None:
-        self._bar, self._total, self._run = bar, total, run
-        self._shown = 0
-
-    def resumed(self, history: list[Round], share: float) -> None:
-        _log.info(
-            "resuming in round %d; %.0f%% is done already", len(history) + 1, 100 * min(1.0, share)
-        )
-        self._run.note({"handful.resumed": f"in round {len(history) + 1}"})
-        for row in history:
-            _log_round(self._run, row)
-        self._shown = int(min(1.0, share) * self._total)
-        self._bar.skip(self._shown)
+class _Teller(Teller[Round], rounds.Watcher):
+    """Tells of each round."""
 
     def round(self, row: Round) -> None:
-        self._bar.note(f"round {row.round}: -ELBO {row.neg_elbo:.1f} nats, loss {row.loss:.3f}")
-        _log_round(self._run, row)
-
-    def progress(self, share: float) -> None:
-        done = int(min(1.0, share) * self._total)
-        self._bar.update(done - self._shown)
-        self._shown = done
-
-
-def _log_round(run: Run, row: Round) -> None:
-    values = asdict(row)
-    step = values.pop("step")
-    run.metrics(values, step=step)
+        self.finished(row.round, row)

@@ -14,8 +14,8 @@ from handful_bundle.bundle import Bundle
 from handful_bundle.manifest import ImageSpec
 from handful_training.gate import GateDecision, OutOfFold, shown_better
 from handful_training.model import Vae
-from handful_training.pipeline.adapt_stage import RANDOM, Order, adapt_vae
-from handful_training.pipeline.export_stage import export_vae
+from handful_training.pipeline.adapt_stage import RANDOM, AdaptedVae, Order, adapt_vae
+from handful_training.pipeline.export_stage import ExportedVae, export_vae
 from handful_training.pipeline.head_stage import Base, HeadBundle, add_head
 from handful_training.pipeline.inputs import Inputs
 from handful_training.pipeline.networks import keep_network
@@ -56,28 +56,16 @@ def adapt_and_judge(
         work: the work folder.
         parent: the command's run.
     """
-    assert inputs.labels is not None
-    pack, labels = inputs.pack, inputs.labels
     space = frozen.bundle.manifest.space
-    with parent.child("adapt") as child:
-        adapted = adapt_vae(network, space, pack, labels, order, work, child)
-    with parent.child("export") as child:
-        exported = export_vae(
-            adapted.trained, pack, order.config, work, child,
-            name=order.name, seed=order.seed, force=order.force,
-        )  # fmt: skip
+    adapted, exported = _adapted(network, space, inputs, order, work, parent)
     bundle = Bundle.load(exported.bundle, device="cpu")
     keep_network(work, bundle.manifest.space, adapted.trained.model, order.config)
     seen = tuple(sorted({*frozen.seen, *adapted.seen}))
     base = Base(bundle, seen, before=frozen.bundle)
-    predictions: list[OutOfFold | None] = []
-    for title, encoder in (("frozen", frozen), ("adapted", base)):
-        with parent.child(f"judge {title}") as child:
-            fitted = add_head(
-                encoder, pack, labels, order.config.head, work, child,
-                name=order.name, seed=order.label_seed, force=order.force,
-            )  # fmt: skip
-            predictions.append(fitted.out_of_fold)
+    predictions = [
+        _with_head(encoder, inputs, order, work, parent, title=f"judge {title}").out_of_fold
+        for title, encoder in (("frozen", frozen), ("adapted", base))
+    ]
     decision = judge(*predictions, held_out=adapted.held_out)
     _log.info("the adapted encoder is %s", decision.reason)
     parent.tags(
@@ -105,21 +93,9 @@ def adapt_control(
         work: the work folder.
         parent: the command's run.
     """
-    assert inputs.labels is not None
-    pack, labels = inputs.pack, inputs.labels
-    with parent.child("adapt control") as child:
-        adapted = adapt_vae(spec, RANDOM, pack, labels, order, work, child)
-    with parent.child("export control") as child:
-        exported = export_vae(
-            adapted.trained, pack, order.config, work, child,
-            name=order.name, seed=order.seed, force=order.force,
-        )  # fmt: skip
+    adapted, exported = _adapted(spec, RANDOM, inputs, order, work, parent, suffix=" control")
     base = Base(Bundle.load(exported.bundle, device="cpu"), tuple(sorted(adapted.seen)))
-    with parent.child("head control") as child:
-        return add_head(
-            base, pack, labels, order.config.head, work, child,
-            name=order.name, seed=order.label_seed, force=order.force,
-        )  # fmt: skip
+    return _with_head(base, inputs, order, work, parent, title="head control")
 
 
 def judge(frozen: OutOfFold | None, adapted: OutOfFold | None, *, held_out: int) -> GateDecision:
@@ -136,3 +112,37 @@ def judge(frozen: OutOfFold | None, adapted: OutOfFold | None, *, held_out: int)
             ),
         )
     return shown_better(frozen, adapted)
+
+
+def _adapted(
+    start: Vae | ImageSpec,
+    space: str,
+    inputs: Inputs,
+    order: Order,
+    work: Path,
+    parent: Run,
+    *,
+    suffix: str = "",
+) -> tuple[AdaptedVae, ExportedVae]:
+    """Adapt `start` and export what came of it, in two runs whose titles end in `suffix`."""
+    assert inputs.labels is not None
+    with parent.child(f"adapt{suffix}") as child:
+        adapted = adapt_vae(start, space, inputs.pack, inputs.labels, order, work, child)
+    with parent.child(f"export{suffix}") as child:
+        exported = export_vae(
+            adapted.trained, inputs.pack, order.config, work, child,
+            name=order.name, seed=order.seed, force=order.force,
+        )  # fmt: skip
+    return adapted, exported
+
+
+def _with_head(
+    encoder: Base, inputs: Inputs, order: Order, work: Path, parent: Run, *, title: str
+) -> HeadBundle:
+    """Give an encoder the ordinary head, fitted on all labels."""
+    assert inputs.labels is not None
+    with parent.child(title) as child:
+        return add_head(
+            encoder, inputs.pack, inputs.labels, order.config.head, work, child,
+            name=order.name, seed=order.label_seed, force=order.force,
+        )  # fmt: skip

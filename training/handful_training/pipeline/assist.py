@@ -2,13 +2,10 @@
 
 import logging
 import signal
-from functools import partial
 from typing import TYPE_CHECKING
 
 from handful_training.distributed import Team, leave
 from handful_training.errors import InputError
-from handful_training.pipeline.inputs import read_inputs
-from handful_training.pipeline.settle import keep_side
 from handful_training.pipeline.work import work_folder
 from handful_training.pretrain import assist as train_along
 
@@ -28,13 +25,7 @@ def assist(request: "Request", team: Team) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if team.local_rank > 0:  # one process of a host packs, the others find the pack
         team.packed()
-    inputs = read_inputs(
-        request.images,
-        work_folder(),
-        choice=request.choice,
-        config=request.config.image,
-        keep_side=partial(keep_side, request.budget, request.device),
-    )
+    inputs = request.read(work_folder())
     if team.local_rank == 0:
         team.packed()
     shared = team.share(None)

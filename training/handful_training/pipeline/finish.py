@@ -129,7 +129,9 @@ class Ending:
             folds=self.config.head.folds, seed=self.seed,
         )  # fmt: skip
         if predictions is None:
-            _log.warning("a class has one label: nothing is left to measure accuracy on")
+            _log.warning(
+                "a class has one label: nothing is left to measure accuracy on; give each class two"
+            )
             return {}
         evaluation = predictions.evaluate()
         predictions.draw(self.folder)

@@ -36,6 +36,7 @@ from handful_training.errors import TrainingError
 from handful_training.meter import Epoch
 from handful_training.model import Vae
 from handful_training.packs.pack import Pack
+from handful_training.pipeline.teller import Teller, extent, log_row
 from handful_training.pipeline.work import DONE, Stage, code_digest, open_stage
 from handful_training.plots import learning_curves
 from handful_training.pretrain import CHECKPOINT, Budget, Watcher
@@ -73,7 +74,6 @@ class TrainedVae:
 
     model: Vae  # on the CPU, in evaluation mode
     checkpoint: Path
-    history: list[Epoch]
     seconds: float  # of training, also where it was found finished
     skipped: bool
     folder: Path
@@ -188,14 +188,11 @@ def _found(stage: Stage, config: Config, run: Run) -> TrainedVae | None:
     except TrainingError:  # the training looks at it again, and says so
         stage.forget()
         return _found(stage, config, run)
-    history = [Epoch(**row) for row in result["history"]]
-    for row in history:
-        _log_epoch(run, row)
+    for row in result["history"]:
+        log_row(run, Epoch(**row))
     run.tags({"handful.skipped": "true"})
     run.artifacts(stage.folder / "plots", folder="plots")
-    return TrainedVae(
-        network, checkpoint, history, result["seconds"], skipped=True, folder=stage.folder
-    )
+    return TrainedVae(network, checkpoint, result["seconds"], skipped=True, folder=stage.folder)
 
 
 def _train(
@@ -209,11 +206,9 @@ def _train(
     seed: int,
     device: Device,
 ) -> TrainedVae:
-    total, unit = (
-        (budget.epochs, "epoch") if budget.seconds is None else (round(budget.seconds), "second")
-    )
+    total, unit = extent(budget)
     with run.system_metrics(), progress(total, desc="Pretraining", unit=unit) as bar:
-        teller = _Teller(bar, total or 0, run, pack, config, stage.folder / "plots")
+        teller = _Teller(bar, total, run, pack, config, stage.folder / "plots")
         trained = pretrain.pretrain(
             pack.images,
             spec,
@@ -236,22 +231,20 @@ def _train(
     return TrainedVae(
         trained.model,
         trained.checkpoint,
-        trained.history,
         trained.seconds,
         skipped=False,
         folder=stage.folder,
     )
 
 
-class _Teller(Watcher):
-    """Shows a training in the bar and logs its epochs to `run`."""
+class _Teller(Teller[Epoch], Watcher):
+    """Tells of each epoch, and of what came before the first."""
 
     def __init__(
         self, bar: Progress[None], total: int, run: Run, pack: Pack, config: Config, plots: Path
     ) -> None:
-        self._bar, self._total, self._run = bar, total, run
+        super().__init__(bar, total, run, "epoch")
         self._pack, self._config, self._plots = pack, config, plots
-        self._shown = 0
 
     def begun(self, rows: NDArray[np.int64], neighbours: NDArray[np.int32] | None) -> None:
         if self._config.objective.invariance_weight == 0:
@@ -271,27 +264,5 @@ class _Teller(Watcher):
                 *self._pack.images.shape[1:3],
             )
 
-    def resumed(self, history: list[Epoch], share: float) -> None:
-        _log.info(
-            "resuming at epoch %d; %.0f%% is done already", len(history) + 1, 100 * min(1.0, share)
-        )
-        self._run.note({"handful.resumed": f"at epoch {len(history) + 1}"})
-        for row in history:
-            _log_epoch(self._run, row)
-        self._shown = int(min(1.0, share) * self._total)
-        self._bar.skip(self._shown)
-
     def epoch(self, row: Epoch) -> None:
-        self._bar.note(f"epoch {row.epoch}: -ELBO {row.neg_elbo:.1f} nats, loss {row.loss:.3f}")
-        _log_epoch(self._run, row)
-
-    def progress(self, share: float) -> None:
-        done = int(min(1.0, share) * self._total)
-        self._bar.update(done - self._shown)
-        self._shown = done
-
-
-def _log_epoch(run: Run, row: Epoch) -> None:
-    values = asdict(row)
-    step = values.pop("step")
-    run.metrics(values, step=step)
+        self.finished(row.epoch, row)

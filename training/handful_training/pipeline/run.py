@@ -10,7 +10,7 @@ from typing import Any
 from handful_bundle.bundle import Bundle
 from handful_bundle.session import Device
 from handful_training.config import Config
-from handful_training.distributed import join
+from handful_training.distributed import Team, join
 from handful_training.labels.choice import LabelChoice
 from handful_training.pipeline.adapt_plan import Adapt, plan_for
 from handful_training.pipeline.adapt_stage import Order
@@ -44,6 +44,16 @@ class Request:
     force: bool
     adapt: Adapt = "no"
 
+    def read(self, work: Path) -> Inputs:
+        """Read the images and labels, and pack the pixels once."""
+        return read_inputs(
+            self.images,
+            work,
+            choice=self.choice,
+            config=self.config.image,
+            keep_side=partial(keep_side, self.budget, self.device),
+        )
+
 
 @disk_errors()
 def run(request: Request) -> dict[str, Any] | None:
@@ -56,15 +66,7 @@ def run(request: Request) -> dict[str, Any] | None:
     if team.rank > 0:
         assist(request, team)
         return None
-    inputs = read_inputs(
-        request.images,
-        work,
-        choice=request.choice,
-        config=request.config.image,
-        keep_side=partial(keep_side, request.budget, request.device),
-    )
-    team.packed()
-    request = _settled(request, inputs)
+    request, inputs = _with_inputs(request, team, work)
     plan = plan_for(request, inputs, work)
     tracker = Tracker.open(work=work)
     with _record(tracker, request, inputs, "run") as parent:
@@ -115,14 +117,7 @@ def pretrain(request: Request) -> dict[str, Any] | None:
     if team.rank > 0:
         assist(request, team)
         return None
-    inputs = read_inputs(
-        request.images,
-        work,
-        config=request.config.image,
-        keep_side=partial(keep_side, request.budget, request.device),
-    )
-    team.packed()
-    request = _settled(request, inputs)
+    request, inputs = _with_inputs(request, team, work)
     tracker = Tracker.open(work=work)
     with (
         _record(tracker, request, inputs, "pretrain") as parent,
@@ -137,6 +132,14 @@ def pretrain(request: Request) -> dict[str, Any] | None:
             "checkpoint": str(trained.checkpoint),
             "folder": str(trained.folder),
         }
+
+
+def _with_inputs(request: Request, team: Team, work: Path) -> tuple[Request, Inputs]:
+    """Read what is asked for, and settle with it what the request leaves open."""
+    inputs = request.read(work)
+    team.packed()
+    config, budget = settle(request.config, request.budget, inputs.pack, request.device)
+    return replace(request, config=config, budget=budget), inputs
 
 
 @contextmanager
@@ -160,11 +163,6 @@ def _note_images(run: Run, request: Request, inputs: Inputs) -> None:
             "image": inputs.spec.model_dump(mode="json"),
         },
     )
-
-
-def _settled(request: Request, inputs: Inputs) -> Request:
-    config, budget = settle(request.config, request.budget, inputs.pack, request.device)
-    return replace(request, config=config, budget=budget)
 
 
 def _encoder(
