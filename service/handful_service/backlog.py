@@ -91,7 +91,9 @@ class Backlog(Held):
             if mine is not None and mine.bytes + size > self.max_bytes - self.bytes:
                 raise _beyond_share(f"{mine.bytes} bytes")
             if self.bytes + size > self.max_bytes:
-                raise Overloaded(f"{self.bytes} bytes are waiting, at most {self.max_bytes}")
+                raise Overloaded(
+                    f"{self.bytes} bytes are waiting, of at most {self.max_bytes}; try again later"
+                )
         if not rows:
             return
         most, turns = self.shedding.most(), min(rows, self.turn)
@@ -106,7 +108,7 @@ class Backlog(Held):
                 raise _beyond_share(f"{mine.rows} images")
         if full or self.rows + rows > self.max_rows:
             self.shedding.refused()
-            raise Overloaded(f"{self.rows} images are waiting, as many as may")
+            raise Overloaded(f"{self.rows} images are waiting, as many as may; try again later")
 
     def join(self, name: str) -> _Tenant:
         """Return the tenant of that name, with one request more."""

@@ -67,7 +67,7 @@ class BodyGuard:
             ServiceError: memory is short, or its headers announce what is not taken.
         """
         if self._ceiling.near:
-            raise Overloaded("memory is short", retry_after=_MEMORY_RETRY_AFTER)
+            raise Overloaded("memory is short; try again later", retry_after=_MEMORY_RETRY_AFTER)
         encoding = context.headers.get(b"content-encoding")
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             raise ServiceError(
@@ -133,7 +133,7 @@ class _Incoming:
     def _too_late(self) -> ServiceError:
         return ServiceError(
             "body_timeout",
-            f"The body did not arrive within {self._settings.body_seconds:g} s.",
+            f"The body did not arrive within {self._settings.body_seconds:g} s; send less at once.",
             headers={"Connection": "close"},
         )
 

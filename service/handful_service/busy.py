@@ -15,14 +15,14 @@ from handful_service.metrics import Metrics
 from handful_service.request_id import request_id_of
 
 _ROUTES = ("/embed", "/classify", "/reconstruct")
-_ERROR = Overloaded("as many images are waiting as may")
-_LINES = {
-    **_ERROR.headers,
-    "Content-Type": PROBLEM_JSON,
+_ERROR = Overloaded("as many images are waiting as may; try again later")
+# Every answer bears these; no model has to do with what is refused before a request is read.
+NO_MODEL = {
     "X-Model-Version": "none",
     "X-Embedding-Space": "none",
     "Server-Timing": "total;dur=0.00",
 }
+_LINES = {**_ERROR.headers, "Content-Type": PROBLEM_JSON, **NO_MODEL}
 _HEAD = b"HTTP/1.1 %d Service Unavailable\r\n%b" % (
     _ERROR.kind.status,
     "".join(f"{name}: {value}\r\n" for name, value in _LINES.items()).encode(),

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from handful_service.backlog import Backlog
-from handful_service.busy import Busy
+from handful_service.busy import NO_MODEL, Busy
 from handful_service.errors import PROBLEM_JSON, Overloaded, ServiceError, problem
 from handful_service.head import MAX_HEAD_BYTES, Head, too_large
 from handful_service.heap import Heap
@@ -33,12 +33,6 @@ if sys.platform != "win32":  # which knows no such limits
 STATE = "connections"  # where the lifespan's state holds the `Guard`
 _LOOK_SECONDS = 1.0
 _OTHER_FILES = 64  # of the process itself: libraries, logs, downloads
-# Every answer bears these; here no request was understood, so no model had to do with it.
-_NO_MODEL = {
-    "X-Model-Version": "none",
-    "X-Embedding-Space": "none",
-    "Server-Timing": "total;dur=0.00",
-}
 _MARGIN_SECONDS = 2.0  # after `body_seconds` the request itself is told first
 
 
@@ -78,7 +72,9 @@ class Guard:
         if len(self._open) >= self._most:
             idle = next((one for one in self._open if one.idle), None)
             if idle is None:
-                busy = Overloaded(f"{self._most} connections are open, all of them busy")
+                busy = Overloaded(
+                    f"{self._most} connections are open, all of them busy; try again later"
+                )
                 connection.refuse(busy)
             self.close(idle or connection, "full")
         self._open[connection] = None
@@ -240,7 +236,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         self.refuse(
-            self._wrong or ServiceError("bad_request", "This is not a request of HTTP/1.1.")
+            self._wrong
+            or ServiceError(
+                "bad_request", "This is not a request of HTTP/1.1; send one, and without TLS."
+            )
         )
         self.end()
 
@@ -269,7 +268,7 @@ class GuardedProtocol(HttpToolsProtocol):
             "Content-Length": len(body),
             "Connection": "close",
             "X-Request-ID": request_id,
-            **_NO_MODEL,
+            **NO_MODEL,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[error.kind.status] + lines.encode() + b"\r\n" + body)

@@ -43,7 +43,9 @@ class DeviceHealth:
             timer.daemon = True
             timer.start()
         return ServiceError(
-            "device_failed", "The GPU has failed; another process takes over.", retry_after=5
+            "device_failed",
+            "The GPU has failed; another process takes over: try again in a few seconds.",
+            retry_after=5,
         )
 
 

@@ -60,7 +60,9 @@ class Head:
             return None
         found = _HOST.fullmatch(host)
         if found is None:
-            return ServiceError("bad_request", "The Host is no name of a host.")
+            return ServiceError(
+                "bad_request", "The Host is no name or address; send the one of the URL."
+            )
         if not self._names or found[1].lower() in self._names or target in _PROBES:
             return None
         return ServiceError(

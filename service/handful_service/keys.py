@@ -109,11 +109,16 @@ def _read(path: Path) -> dict[bytes, str]:
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES + 1).decode("ascii")
     except OSError as error:
-        raise KeysUnusable(f"{path} cannot be read ({error.strerror})") from None
+        raise KeysUnusable(
+            f"{path} cannot be read ({error.strerror}); let HANDFUL_API_KEYS_FILE name a file "
+            "that this user may read"
+        ) from None
     except UnicodeDecodeError:
         raise KeysUnusable(f"{path} is not plain text; {_REMEDY}") from None
     if len(text) > _MAX_BYTES:
-        raise KeysUnusable(f"{path} is larger than {_MAX_BYTES} bytes")
+        raise KeysUnusable(
+            f"{path} is larger than {_MAX_BYTES} bytes, so no list of keys; {_REMEDY}"
+        )
     tenants = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.strip()

@@ -19,7 +19,7 @@ from handful_service.serving import Served
 from handful_service.tallies import Counts, Distributions
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_ROWS = (1, 2, 4, 8, 16, 32, 64)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
@@ -34,7 +34,7 @@ class Metrics:
             "handful_requests_total", "Requests by route and status", ["route", "status"], registry
         )
         self.request_seconds = Distributions(
-            "handful_request_duration_seconds", "From first byte to answer", "route", _SECONDS,
+            "handful_request_duration_seconds", "From header to answer", "route", _SECONDS,
             registry,
         )  # fmt: skip
         phase_seconds = Distributions(

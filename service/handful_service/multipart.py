@@ -42,7 +42,9 @@ class _Collector:
 
     def on_part_begin(self) -> None:
         if len(self.parts) == self._max_parts:
-            raise ServiceError("too_many_items", f"At most {self._max_parts} images a request.")
+            raise ServiceError(
+                "too_many_items", f"At most {self._max_parts} images a request; send several."
+            )
         self.parts.append(_Part())
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:

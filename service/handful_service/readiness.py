@@ -25,7 +25,7 @@ class Readiness:
         metrics.ready.set_function(lambda: float(self.missing() is None))
 
     def alive(self) -> bool:
-        """Whether the dispatcher answers."""
+        """Whether the dispatcher answers, and the GPU has not failed."""
         return self._pipeline.alive()
 
     def missing(self) -> str | None:

@@ -129,7 +129,7 @@ class Registry:
         except Exception as error:
             raise RegistryError(
                 f"{self.reference.name} version {version}: its files cannot be listed "
-                f"({type(error).__name__})"
+                f"({type(error).__name__}); is the artifact store up, and the version whole?"
             ) from error
         if any(file.is_dir for file in found):
             raise RegistryError(
@@ -159,10 +159,13 @@ class Registry:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
                 raise RegistryError(
                     f"{self.reference.name} version {version}: {file} cannot be downloaded "
-                    f"({type(error).__name__})"
+                    f"({type(error).__name__}); is the artifact store up?"
                 ) from error
             if not found.is_file():
-                raise RegistryError(f"{self.reference.name} version {version} has no {file}")
+                raise RegistryError(
+                    f"{self.reference.name} version {version} has no {file}; register the version "
+                    "again"
+                )
             found.replace(target)
 
     def _connect(self) -> Any:

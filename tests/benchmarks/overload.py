@@ -27,6 +27,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 from serving_cases import large, small
+from serving_load import memory_mib
 
 HERE = Path(__file__).parent
 SERVE = Path(sys.executable).with_name("handful-serve")
@@ -60,9 +61,11 @@ class Outcome(NamedTuple):
         return Outcome(*(column[these] for column in self))
 
     def p99(self, *statuses: int) -> float:
-        """Milliseconds that 1 in 100 answers of these statuses took; 0 where there are none."""
+        """Milliseconds that 1 in 100 answers of these statuses took; NaN, which meets no target,
+        where there are none.
+        """
         found = self.milliseconds[np.isin(self.status, statuses)]
-        return float(np.percentile(found, 99)) if len(found) else 0.0
+        return float(np.percentile(found, 99)) if len(found) else float("nan")
 
     def count(self, *statuses: int) -> int:
         """Answers of these statuses."""
@@ -77,7 +80,7 @@ class Bench:
         self._server = server
         self._pictures = pictures
         self.core = core
-        self.memory = 0.0
+        self.memory = 0.0  # MiB, the most that was seen
 
     def load(self, *loads: Mapping[str, Any]) -> list[Outcome]:
         """Put loads on the server at the same time; see the flags of overload_load.py."""
@@ -91,7 +94,7 @@ class Bench:
                 line = map(str, [*command, self._pictures, out, *words])
                 running.append(subprocess.Popen(list(line)))
             while any(process.poll() is None for process in running):
-                self._look()
+                self.memory = max(self.memory, memory_mib(self._server))
                 time.sleep(0.2)
             if any(process.returncode for process in running):
                 sys.exit("a load ended with an error")
@@ -102,12 +105,6 @@ class Bench:
         """Return answers a second in a closed loop."""
         (outcome,) = self.load({"seconds": seconds, "connections": 32})
         return outcome.goodput(1, seconds)
-
-    def _look(self) -> None:
-        """Note the memory of the server's processes, pages that they share once."""
-        processes = [self._server, *self._server.children(recursive=True)]
-        held = sum(process.memory_full_info().pss for process in processes) / 2**20
-        self.memory = max(self.memory, held)
 
 
 class Verdicts:

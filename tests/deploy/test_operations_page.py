@@ -33,7 +33,9 @@ def test_links_lead_somewhere() -> None:
 
 def test_files_that_the_page_names_are_there() -> None:
     """Each path below deploy/ that the page names exists, but for secrets."""
-    for path in set(re.findall(r"`(deploy/[\w./-]+)", PAGE)):
+    named = set(re.findall(r"`(deploy/[\w./-]+)", PAGE))
+    assert len(named) > 5
+    for path in named:
         assert path.startswith("deploy/secrets") or (ROOT / path).exists(), path
 
 

@@ -78,7 +78,7 @@ class Load:
                     self.failed.append(error)
                     continue
                 self.retried += 1
-                if abs(found - self._expected).max() > 1e-6:
+                if not abs(found - self._expected).max() <= 1e-6:  # NaN, where one failed, too
                     self.wrong.append(found)
 
 

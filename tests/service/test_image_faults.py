@@ -152,4 +152,4 @@ def test_floods_of_parts_are_refused_unread(body, code) -> None:
     with pytest.raises(ServiceError) as caught:
         multipart.read_multipart(Cut(body), "multipart/form-data; boundary=BB", 100)
     assert caught.value.code == code
-    assert made <= 102
+    assert 2 <= made <= 102  # none: they are cut out in a way that is not counted

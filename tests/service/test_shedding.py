@@ -124,6 +124,14 @@ def test_is_full_tells_and_counts() -> None:
         assert service.backlog.is_full()
     service.pass_time(3, pace=100)
     assert not service.backlog.is_full()
+    service = overloaded()
+    told, refused = [], []
+    for _ in range(400):  # until there is room, and on
+        service.pass_time(0.01, pace=100)
+        told.append(service.backlog.is_full())
+        refused.append(service.arrive() == "overloaded")
+    assert told == refused
+    assert set(told) == {True, False}
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=40))

@@ -16,14 +16,15 @@ import pytest
 
 from handful_bundle.bundle import read_manifest
 from handful_service.backlog import Entry
-from handful_service.batching import Answer, _Work
 from handful_service.body import _Incoming
 from handful_service.context import RequestContext
+from handful_service.express import Ride
 from handful_service.pipeline import Lease, Results
 from handful_service.routes.dependencies import Call
+from handful_service.work import Answer, Work
 
 WATCHED = (sys.executable, Path(__file__).with_name("watched_server.py"))
-OF_A_REQUEST = (Answer, Call, Entry, Lease, RequestContext, Results, _Incoming, _Work)
+OF_A_REQUEST = (Answer, Call, Entry, Lease, RequestContext, Results, Ride, _Incoming, Work)
 WARM_UP, COUNT = 1500, 1200  # requests
 MORE_BLOCKS = 450  # of Python's allocator that may come late: caches, and the counters' numbers
 MORE_OF_A_TYPE = 30  # what one more series of a metric is made of
@@ -85,9 +86,7 @@ def test_nothing_stays(serve, soak_load, kinds, bundle_dir) -> None:
 
 
 def test_what_stays_is_found(serve, soak_load, kinds, bundle_dir) -> None:
-    """The same count tells of a service that keeps 100 bytes of each request that it refuses, which
-    is one in three.
-    """
+    """The same count tells of a service that keeps 100 bytes of each request that it refuses."""
     leak = {"WATCHED_LEAK": str(LEAK_BYTES), "WATCHED_LEAK_FROM": "400"}
     server = serve(bundle_dir, command=WATCHED, **leak).wait_ready()
     before, after = soaked(server, soak_load, kinds)
@@ -110,7 +109,7 @@ def test_memory_stays(serve, soak_load, leak_judge, kinds, bundle_dir) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_memory_that_grows_is_found(serve, soak_load, leak_judge, kinds, bundle_dir) -> None:
-    """The same load and the same judge tell of a service that keeps 100 bytes of each request."""
+    """The same load and judge tell of a service that keeps 100 bytes of each request of ASGI."""
     leaking = serve(bundle_dir, command=WATCHED, WATCHED_LEAK=str(LEAK_BYTES)).wait_ready()
     held = _held(leaking, soak_load, kinds)
     _print(f"a control that keeps {LEAK_BYTES} bytes of each request", held, leak_judge.growth)

@@ -1,5 +1,6 @@
 """A version is tried in a process of its own: what it breaks there, it breaks nowhere else."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,13 +91,24 @@ def test_a_greedy_model_is_refused(root: Path, bad_bundles: ModuleType) -> None:
         Trial(Settings(trial_seconds=60, memory_share=0.001)).run(root)
 
 
-def test_closing_ends_a_trial(root: Path, bad_bundles: ModuleType) -> None:
-    """A service that stops does not wait for a trial under way."""
+@pytest.mark.parametrize("under_way", [True, False])
+def test_closing_ends_a_trial(root: Path, bad_bundles: ModuleType, under_way: bool) -> None:
+    """A service that stops does not wait for a trial under way, nor for one that it comes upon."""
     slow(root, bad_bundles)
     trial = Trial(Settings(trial_seconds=60))
-    trial.close()
+
+    def close() -> None:
+        while under_way and trial._process is None:
+            time.sleep(0.01)
+        trial.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    if not under_way:
+        closing.join()
     with pytest.raises(BundleError, match="SIGKILL"):
         trial.run(root)
+    closing.join()
 
 
 def test_the_controls_are_bad_for_their_reason_only(root: Path, bad_bundles: ModuleType) -> None:

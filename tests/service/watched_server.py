@@ -2,8 +2,9 @@
 
     python watched_server.py --model BUNDLE …
 
-WATCHED_LEAK=100 keeps that many bytes of every request, WATCHED_LEAK_FROM=400 only of those whose
-status is that or higher: controls, which whoever looks for leaks must find.
+WATCHED_LEAK=100 keeps that many bytes of every request that comes through ASGI, which small images
+may not; WATCHED_LEAK_FROM=400 only of those whose status is that or higher: controls, which whoever
+looks for leaks must find.
 """
 
 import asyncio

@@ -21,7 +21,11 @@ def _readiness(request: Request) -> Readiness:
 async def livez(request: Request) -> ProbeResponse:
     """Whether process and dispatcher work. If not, restart the process."""
     if not _readiness(request).alive():
-        raise ServiceError("not_ready", "Not alive: the dispatcher does not answer.", retry_after=5)
+        raise ServiceError(
+            "not_ready",
+            "Not alive: the dispatcher does not answer, or the GPU has failed; restart it.",
+            retry_after=5,
+        )
     return ProbeResponse(status="alive")
 
 
