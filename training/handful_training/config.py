@@ -105,6 +105,7 @@ class HeadConfig(_Block):
 
     family: Literal["auto", "logistic", "lda", "nearest_mean", "graph", "combined"] = "auto"
     class_prior: Literal["estimated", "uniform"] = "estimated"  # uniform: equally frequent classes
+    graph: Literal["spreading", "poisson"] = "spreading"  # how labels reach the unlabelled pool
     folds: int = Field(default=5, ge=2)
     repeats: int = Field(default=5, ge=1)
     c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from handful_training.graph import solve as solver
-from handful_training.graph.poisson import poisson
+from handful_training.graph.poisson import poisson, poisson_out_of_fold
 from handful_training.graph.pool_graph import PoolGraph
 
 K = 3
@@ -83,6 +83,21 @@ def test_a_uniform_prior_makes_masses_equal():
     rows = np.concatenate([np.flatnonzero(kind == 0)[:20], labelled(kind, 2)[2:]])
     found = poisson(graph, rows, kind[rows], K, prior="uniform")
     np.testing.assert_allclose(found.mean(0), 1 / K, atol=0.02)
+
+
+@pytest.mark.parametrize("prior", [None, "uniform"])
+def test_out_of_fold_is_without_the_fold(prior):
+    """Each label's row is what `poisson` says without its fold; who is in no fold is never left
+    out.
+    """
+    graph, kind = blobs()
+    rows = labelled(kind, 4)
+    fold = np.stack([np.arange(len(rows)) % 2, np.where(np.arange(len(rows)) % 4, -1, 0)])
+    found = poisson_out_of_fold(graph, rows, kind[rows], K, fold, prior=prior)
+    for r, f in [(0, 0), (0, 1), (1, 0)]:
+        out = fold[r] == f
+        alone = poisson(graph, rows[~out], kind[rows][~out], K, prior=prior)
+        np.testing.assert_allclose(found[r, out], alone[rows[out]], atol=1e-6)
 
 
 def test_one_class_is_that_class_everywhere():

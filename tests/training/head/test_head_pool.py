@@ -10,6 +10,7 @@ from scipy.special import softmax
 from handful_bundle.head import Head
 from handful_training.config import HeadConfig
 from handful_training.errors import InputError
+from handful_training.graph.poisson import poisson
 from handful_training.graph.pool_graph import PoolGraph
 from handful_training.graph.spreading import spread
 from handful_training.head.calibration import row_losses
@@ -98,13 +99,17 @@ def test_graph_sees_what_a_line_cannot(two_moons):
     assert right(fitted, fresh, truth) > right(linear, fresh, truth) + 0.05
 
 
-def test_student_keeps_up_with_its_teacher(two_moons):
-    """What is served loses less than a point against what the graph says of its own nodes."""
+@pytest.mark.parametrize("learner", [spread, poisson])
+def test_student_keeps_up_with_its_teacher(two_moons, learner):
+    """What is served loses less than a point against what the graph says of its own nodes, in the
+    way that is asked for.
+    """
     pool, target = two_moons
     rows = labelled(target, 5, 2)
-    fitted = fit(pool, target, rows, HeadConfig(family="graph", repeats=1))
-    said = spread(pool.graph, rows, target[rows], 2)
-    graph = (said.argmax(1) == target).mean()
+    name = "poisson" if learner is poisson else "spreading"
+    fitted = fit(pool, target, rows, HeadConfig(family="graph", repeats=1, graph=name))
+    assert fitted.choice["recipe"]["graph"] == name
+    graph = (learner(pool.graph, rows, target[rows], 2).argmax(1) == target).mean()
     assert right(fitted, pool.embedding, target) > graph - 0.01
     assert fitted.choice["student_agreement"] > 0.95
 

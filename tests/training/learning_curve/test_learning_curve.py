@@ -100,7 +100,8 @@ def test_a_method_never_sees_other_labels():
     subsets = draw_subsets(target, repeats=2, hold_out=True, seed=0)
     linear = LinearMethod(rows, Logistic(1.0))
     graph = GraphMethod(PoolGraph.build(rows), np.arange(90))
-    for method in (linear, graph, BothMethod(graph, linear, (1.0, 0.4))):
+    flow = GraphMethod(graph.graph, graph.nodes, learner="poisson")
+    for method in (linear, graph, flow, BothMethod(graph, linear, (1.0, 0.4))):
         inside, asked = subsets.inside[0, 1][None], subsets.asked[0, 1][None]
         lied = np.where(inside[0], target, (target + 1) % 3)
         np.testing.assert_array_equal(

@@ -57,6 +57,39 @@ def poisson(
     return found
 
 
+def poisson_out_of_fold(
+    graph: PoolGraph,
+    rows: NDArray[np.integer],
+    target: NDArray[np.integer],
+    classes: int,
+    fold: NDArray[np.integer],
+    *,
+    prior: Prior = None,
+) -> NDArray[np.float32]:
+    """Return p(class) of labelled nodes, [R, n, K], each without the labels of its own fold.
+
+    The sources' mean depends on which labels there are, so each repeat and fold is an equation of
+    its own: R x folds x K columns.
+
+    Args:
+        graph: of N nodes.
+        rows: nodes that are labelled, [n], all different.
+        target: their classes, [n].
+        classes: K.
+        fold: of each label in each of R repeats, [R, n]. One below 0 is in no fold: such a label
+            is never left out, and what is returned for its row is no prediction.
+        prior: as for `poisson`.
+    """
+    found = np.empty((*fold.shape, classes), np.float32)
+    for r, held_out in enumerate(fold):
+        for f in np.unique(held_out):
+            asked = held_out == f
+            known = ~asked | (f < 0)
+            every = poisson(graph, rows[known], target[known], classes, prior=prior)
+            found[r, asked] = every[rows[asked]]
+    return found
+
+
 def _softmax(potential: NDArray[np.float32]) -> NDArray[np.floating]:
     """Return softmax(u / m), [N, K]; rows of -inf, where no class is possible, give zeros."""
     best = potential.max(axis=1, keepdims=True)

@@ -199,7 +199,9 @@ def _choose(
         return choose(candidates(rows)[0], preferred, target, config, rows)
 
     chosen = cross(decide, target, config, judges, seed=seed)
-    return chosen, describe(candidates(judges)[1], chosen, target, judges)
+    said = describe(candidates(judges)[1], chosen, target, judges)
+    said["recipe"]["graph"] = config.graph
+    return chosen, said
 
 
 def _check(

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handful_training.config import HeadConfig
+from handful_training.graph.learners import GRAPH_LEARNERS
 from handful_training.graph.prior import Prior
-from handful_training.graph.spreading import spread, spread_out_of_fold
 from handful_training.head.nodes import Nodes, UnlabelledPool
 from handful_training.head.onnx_graph import Term
 from handful_training.head.selection import cross_folds
@@ -37,10 +37,11 @@ def out_of_fold(
     """
     fold = cross_folds(target, config, seed)
     classes = int(target.max()) + 1
-    if len(target) > COLUMNS:
+    if len(target) > COLUMNS or config.graph == "poisson":  # which solves for each fold and class
         fold = fold[: max(1, COLUMNS // (classes * (int(fold.max()) + 1)))]
     prior = _prior(config)
-    found = spread_out_of_fold(nodes.graph, nodes.rows, target, classes, fold, prior=prior)
+    learner = GRAPH_LEARNERS[config.graph]
+    found = learner.out_of_fold(nodes.graph, nodes.rows, target, classes, fold, prior=prior)
     return graph_logits(found)
 
 
@@ -50,7 +51,8 @@ def pool_logits(
     """Return log p(class) of the pool's images, [M, K]."""
     prior = _prior(config)
     classes = int(target.max()) + 1
-    found = spread(nodes.graph, nodes.rows, target, classes, prior=prior)[:size]
+    learner = GRAPH_LEARNERS[config.graph]
+    found = learner.learn(nodes.graph, nodes.rows, target, classes, prior=prior)[:size]
     return np.log(np.maximum(found, FLOOR))
 
 

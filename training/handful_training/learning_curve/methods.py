@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from handful_training.graph.learners import GRAPH_LEARNERS, LearnerName
 from handful_training.graph.pool_graph import PoolGraph
-from handful_training.graph.spreading import spread_out_of_fold
 from handful_training.head.linear import Family, Linear, Prior, Standardised
 from handful_training.head.stacking import combine, graph_logits
 
@@ -85,19 +85,22 @@ class LinearMethod:
 
 @dataclass(frozen=True, eq=False)
 class GraphMethod:
-    """Labels of each subset spread over a graph in which all q images are nodes.
+    """Labels of each subset reach the others over a graph in which all q images are nodes.
 
-    Spreading is linear in the labels, so all subsets together cost at most one solution per label.
+    Spreading is linear in the labels, so all subsets together cost at most one solution per label;
+    Poisson learning costs one per subset and class.
 
     Attributes:
         graph: of N nodes.
         nodes: of the q images, all different, [q].
         prior: of the classes.
+        learner: how labels reach other images.
     """
 
     graph: PoolGraph
     nodes: NDArray[np.int64]
     prior: Prior = "estimated"
+    learner: LearnerName = "spreading"
 
     def logits(
         self, inside: NDArray[np.bool_], asked: NDArray[np.bool_], target: NDArray[np.int64]
@@ -106,7 +109,7 @@ class GraphMethod:
         del asked  # each image that is not inside is told anyway
         classes = int(target.max()) + 1
         fold = np.where(inside, -1, 0)
-        found = spread_out_of_fold(
+        found = GRAPH_LEARNERS[self.learner].out_of_fold(
             self.graph,
             self.nodes,
             target,

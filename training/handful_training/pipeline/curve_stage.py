@@ -20,7 +20,7 @@ from handful_bundle.bundle import Bundle
 from handful_training import baseline, plots
 from handful_training.baseline import pixel_components, project_pixels
 from handful_training.embedding import embed_rows
-from handful_training.graph import prior, solve, spreading
+from handful_training.graph import learners, poisson, prior, solve, spreading
 from handful_training.head import linear, nodes
 from handful_training.head.linear import Family, Lda, Logistic, NearestMean, Prior
 from handful_training.head.nodes import place
@@ -57,8 +57,8 @@ MAX_SOLVED = 12_000_000  # columns x nodes solved for a graph: 7 seconds of one 
 ENOUGH = 4  # points
 
 _MODULES = (
-    baseline, curve, forecast, linear, measure, methods, nodes, power_law, prior, solve, spreading,
-    subsets,
+    baseline, curve, forecast, learners, linear, measure, methods, nodes, poisson, power_law,
+    prior, solve, spreading, subsets,
 )  # fmt: skip
 _log = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def _served(
     if not affordable:
         return "this model, without its graph: too many labels and classes to spread", flat
     placed = place(pool, pool.positions(images.rows), pool.whitening(embedding))
-    graph = GraphMethod(placed.graph, placed.rows, class_prior)
+    graph = GraphMethod(placed.graph, placed.rows, class_prior, recipe["graph"])
     title = f"this model: {choice['chosen']}"
     if kind == "graph":
         return title, graph

@@ -18,7 +18,7 @@ from handful_training import export
 from handful_training.config import HeadConfig
 from handful_training.embedding import embed_rows
 from handful_training.gate import OutOfFold
-from handful_training.graph import prior, solve, spreading
+from handful_training.graph import learners, poisson, prior, solve, spreading
 from handful_training.head import (
     calibration,
     choice,
@@ -52,9 +52,9 @@ from handful_training.pipeline.work import code_digest, open_stage
 from handful_training.tracking import Run
 
 _MODULES = (  # that a head's outcome depends on
-    calibration, choice, classes, conformal, crossing, export, fit, lda, linear, logistic,
-    nearest_mean, nodes, onnx_graph, prior, selection, solve, spreading, stacking, student, teacher,
-    *novelty_stage.MODULES,
+    calibration, choice, classes, conformal, crossing, export, fit, lda, learners, linear,
+    logistic, nearest_mean, nodes, onnx_graph, poisson, prior, selection, solve, spreading,
+    stacking, student, teacher, *novelty_stage.MODULES,
 )  # fmt: skip
 POOL_IMAGES = 10_000  # enough for a variance
 
