@@ -98,7 +98,11 @@ class DecodePool:
             raise
 
     def begin(self, function: Callable[[], None]) -> None:
-        """Run `function`, which raises nothing, in the pool."""
+        """Run `function`, which raises nothing, in the pool.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
         self._pool.submit(function)
 
     def decode_now(

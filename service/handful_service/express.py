@@ -177,7 +177,13 @@ class Ride:
             here = pipeline.serves_only(1) and served.is_quick(1)
             pipeline.batcher.submit_for(self, served.encode, images.tiny, 1, here=here)
         else:
-            pipeline.pool.begin(self._decode)
+            self._begin_to_decode()
+
+    def _begin_to_decode(self) -> None:
+        try:
+            self._express.pipeline.pool.begin(self._decode)
+        except RuntimeError:  # the pool is closed
+            self.cancel()
 
     def _decode(self) -> None:
         """Decode, in a thread of the pool, and join the next batch."""
@@ -211,7 +217,7 @@ class Ride:
         pipeline, served, images = self._express.pipeline, self._served, self._images
         assert served is not None
         if images.larger:
-            pipeline.pool.begin(self._decode)
+            self._begin_to_decode()
             return
         images.results.columns = result.columns
         pipeline.account(self._context, images.results, result)

@@ -272,6 +272,37 @@ def test_who_hangs_up_is_not_computed(service, picture) -> None:
     assert metrics.abandoned._value.get() >= 30
 
 
+def test_who_hangs_up_is_not_decoded(service) -> None:
+    """A large image whose client is gone before its turn is neither decoded nor computed."""
+    pipeline = service.pipeline
+    dropped = pipeline.metrics.dropped.labels("decode")._value
+    ran, before, ways = pipeline.batcher.rows_ran, dropped.get(), service.long_ways
+    release, threads = threading.Event(), pipeline.pool._threads
+    for _ in range(threads):
+        pipeline.pool.begin(lambda: release.wait(60))
+    try:
+        with service.connected() as connection:
+            connection.sendall(request(noise(300)))
+            service.wait_until(lambda: pipeline.backlog.rows == 1)
+        service.wait_until(lambda: pipeline.backlog.rows == 0)
+    finally:
+        release.set()
+    service.wait_until(lambda: dropped.get() == before + 1)
+    assert (pipeline.batcher.rows_ran, service.long_ways) == (ran, ways)
+
+
+def test_a_service_at_its_end_says_so(bundle) -> None:
+    """Who comes when nothing is decoded any more is sent elsewhere, not left waiting."""
+    service = Service(bundle)
+    try:
+        service.pipeline.pool.close()
+        status, headers, body = ask(service, [request(noise(300))])
+        assert (status, body["code"]) == (503, "not_ready")
+        assert int(headers["retry-after"]) >= 1
+    finally:
+        service.stop()
+
+
 def test_a_ride_has_a_deadline_and_outlives_a_stop(bundle, picture) -> None:
     """What takes too long is 504, once; a server that stops answers who rides first."""
     service = Service(bundle, timeout_seconds=0.3)
