@@ -13,7 +13,7 @@ from typing import Any
 
 from handful_service.memory import memory_used
 
-_WORTH = 32 * 2**20  # bytes above what the last trim left
+_WORTH = 16 * 2**20  # bytes above what the last trim left
 
 
 class _Mallinfo2(ctypes.Structure):

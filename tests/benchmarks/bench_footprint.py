@@ -2,7 +2,7 @@
 
 Start: `handful-serve` with a bundle folder, until its first answer. Memory (RSS) is that of the
 process that serves; the largest requests are the largest that the limits of a bare `handful-serve`
-let in, 16 at once, and are looked at again ten seconds later. Idle time is CPU time.
+let in, 16 at once. "After" is ten seconds later. Idle time is CPU time.
 
 make bench ARGS="footprint --connections 1000,10000"
 """
@@ -79,7 +79,9 @@ def _of_case(case: Case, options: argparse.Namespace) -> Iterator[list[str]]:
         yield [f"{name}: MiB at rest", _mib(running), ""]
         kinds = list(_small(case))
         _send(running, kinds, options.requests, 64)
-        yield [f"{name}: MiB after {options.requests} small requests", _mib(running), _most()]
+        yield [f"{name}: MiB with the last of {options.requests} small requests", _mib(running), ""]
+        time.sleep(REST_SECONDS)
+        yield [f"{name}: MiB after them", _mib(running), _most()]
         kinds = list(_largest(case))
         answered = _send(running, kinds, 3 * AT_ONCE, AT_ONCE)
         time.sleep(REST_SECONDS)

@@ -38,12 +38,12 @@ def looked(heap: Heap, times: int = 1) -> bool:
 
 
 def test_it_is_trimmed_where_that_brings_something() -> None:
-    """Once at first; then only 32 MiB above what the last trim left."""
+    """Once at first; then only 16 MiB above what the last trim left."""
     machine = Machine()
     heap = Heap(machine.idle, machine.trim)
     looked(heap, 50)
     assert machine.trims == 1
-    machine.free = 31 * MIB
+    machine.free = 15 * MIB
     looked(heap, 50)
     assert machine.trims == 1
     machine.free = 400 * MIB
@@ -60,7 +60,7 @@ def test_what_cannot_be_given_back_is_tried_once() -> None:
     machine.always += 500 * MIB
     looked(heap, 50)
     assert machine.trims == 2
-    machine.free = 32 * MIB
+    machine.free = 16 * MIB
     looked(heap)
     assert (machine.trims, machine.free) == (3, 0)
 
