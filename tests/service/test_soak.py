@@ -109,7 +109,7 @@ def test_memory_stays(serve, soak_load, leak_judge, kinds, bundle_dir) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_memory_that_grows_is_found(serve, soak_load, leak_judge, kinds, bundle_dir) -> None:
-    """The same load and judge tell of a service that keeps 100 bytes of each request of ASGI."""
+    """The same load and judge tell of a service that keeps 100 bytes of each request."""
     leaking = serve(bundle_dir, command=WATCHED, WATCHED_LEAK=str(LEAK_BYTES)).wait_ready()
     held = _held(leaking, soak_load, kinds)
     _print(f"a control that keeps {LEAK_BYTES} bytes of each request", held, leak_judge.growth)

@@ -2,9 +2,8 @@
 
     python watched_server.py --model BUNDLE …
 
-WATCHED_LEAK=100 keeps that many bytes of every request that comes through ASGI, which small images
-may not; WATCHED_LEAK_FROM=400 only of those whose status is that or higher: controls, which whoever
-looks for leaks must find.
+WATCHED_LEAK=100 keeps that many bytes of every request; WATCHED_LEAK_FROM=400 only of those whose
+status is that or higher: controls, which whoever looks for leaks must find.
 """
 
 import asyncio
@@ -13,12 +12,11 @@ import json
 import os
 import sys
 import threading
-from collections.abc import MutableMapping
-from typing import Any
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from handful_service import app, server
+from handful_service import app, envelope, server
+from handful_service.context import RequestContext
 from handful_service.supervisor import Post
 
 SIZE = int(os.environ.get("WATCHED_LEAK", "0"))
@@ -27,25 +25,25 @@ FROM = int(os.environ.get("WATCHED_LEAK_FROM", "0"))
 _kept: list[bytearray] = []
 
 
-def _keep(message: MutableMapping[str, Any]) -> None:
-    if message.get("status", -1) >= FROM:
-        _kept.append(bytearray(os.urandom(SIZE)))
+class Keeping(envelope.Envelope):
+    """Keeps something of each request."""
+
+    def record(self, method: str, context: RequestContext) -> None:
+        """Keep it when the request is over."""
+        if context.status >= FROM:
+            _kept.append(bytearray(os.urandom(SIZE)))
+        super().record(method, context)
 
 
 class Watched(app.Application):
-    """The app with the window, and the leak if one is wanted."""
+    """The app with the window."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or follow the server's life."""
         if scope["type"] == "http" and scope["path"] == "/objects":
             await self._answer(send)
             return
-
-        async def seen(message: Message) -> None:
-            _keep(message)
-            await send(message)
-
-        await super().__call__(scope, receive, seen if SIZE else send)
+        await super().__call__(scope, receive, send)
 
     async def _answer(self, send: Send) -> None:
         gc.collect()
@@ -70,6 +68,8 @@ class Watched(app.Application):
 def main() -> None:
     """Serve, without a supervisor."""
     app.Application = Watched
+    if SIZE:
+        app.Envelope = Keeping
     server.serve(None, Post())
 
 
