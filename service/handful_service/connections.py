@@ -103,7 +103,7 @@ class Guard:
             elif seconds > self._request_seconds:
                 self.close(connection, "body")
         # Also when the last connection is closed: what it left may be given back by a later look.
-        go_on = self._heap.look() or self._open
+        go_on = self._heap.look(at_rest=not self._open) or self._open
         self._looking = loop.call_later(_LOOK_SECONDS, self._look, loop) if go_on else None
 
 

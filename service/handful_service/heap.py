@@ -14,6 +14,7 @@ from typing import Any
 from handful_service.memory import memory_used
 
 _WORTH = 16 * 2**20  # bytes above what the last trim left
+_WORTH_AT_REST = 2**20  # the same while nobody waits for an answer
 
 
 class _Mallinfo2(ctypes.Structure):
@@ -82,8 +83,8 @@ class Heap:
         self._left: int | None = None  # bytes, by the last trim
         self._thread: threading.Thread | None = None
 
-    def look(self) -> bool:
-        """Trim, beside the caller, if much could be given back.
+    def look(self, *, at_rest: bool = False) -> bool:
+        """Trim, beside the caller, if much could be given back; at rest, if anything could.
 
         Returns:
             Whether it may be so still: another look is worth it, even if nothing happens until.
@@ -93,7 +94,8 @@ class Heap:
         if self._thread is not None and self._thread.is_alive():
             return True
         idle = self._idle()
-        if idle is None or (self._left is not None and idle < self._left + _WORTH):
+        worth = _WORTH_AT_REST if at_rest else _WORTH
+        if idle is None or (self._left is not None and idle < self._left + worth):
             return False
         self._thread = threading.Thread(target=self._give_back, args=(idle,), name="heap")
         self._thread.start()

@@ -26,11 +26,11 @@ class Machine:
         return 1
 
 
-def looked(heap: Heap, times: int = 1) -> bool:
+def looked(heap: Heap, times: int = 1, *, at_rest: bool = False) -> bool:
     """Whether another look would be worth it."""
     again = False
     for _ in range(times):
-        again = heap.look()
+        again = heap.look(at_rest=at_rest)
         for thread in threading.enumerate():
             if thread.name == "heap":
                 thread.join()
@@ -50,6 +50,18 @@ def test_it_is_trimmed_where_that_brings_something() -> None:
     assert looked(heap), "nobody would look until the next connection"
     assert (machine.trims, machine.idle()) == (2, 90 * MIB)
     assert not looked(heap)
+
+
+def test_at_rest_little_is_worth_it() -> None:
+    """While nobody is connected, one MiB above what the last trim left is given back."""
+    machine = Machine()
+    heap = Heap(machine.idle, machine.trim)
+    looked(heap)
+    machine.free = MIB
+    assert not looked(heap)
+    assert looked(heap, at_rest=True)
+    assert (machine.trims, machine.free) == (2, 0)
+    assert not looked(heap, 50, at_rest=True)
 
 
 def test_what_cannot_be_given_back_is_tried_once() -> None:

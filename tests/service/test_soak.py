@@ -29,6 +29,7 @@ WARM_UP, COUNT = 1500, 1200  # requests
 MORE_BLOCKS = 450  # of Python's allocator that may come late: caches, and the counters' numbers
 MORE_OF_A_TYPE = 30  # what one more series of a metric is made of
 SOON = 3.0  # seconds
+AT_REST = 2.5  # seconds
 
 SOAK = int(os.environ.get("HANDFUL_SOAK", "40000"))
 SOAK_WARM_UP = 20_000  # until the heap has its shape
@@ -126,7 +127,9 @@ def _held(server: Any, soak_load: Any, kinds: Any) -> dict[int, Any]:
         count = SOAK // ROUNDS if seed else SOAK_WARM_UP
         report = soak_load.send(server.url, kinds, count=count, connections=16, seed=seed)
         assert (report.sent, report.wrong) == (count, [])
-        held[seed * count if seed else 0] = soak_load.settled(pid, files)
+        soak_load.settled(pid, files)
+        time.sleep(AT_REST)  # what is free is given back when the last client has left
+        held[seed * count if seed else 0] = soak_load.held(pid)
     return held
 
 
