@@ -102,7 +102,7 @@ class MicroBatcher:
         requests fails, each request's share is run once more by itself.
         """
         reply = self._future()
-        self._submit(lane, rows, None, len(rows), reply)
+        self._submit(Work(lane, rows, None, len(rows), reply))
         return reply
 
     @property
@@ -133,7 +133,7 @@ class MicroBatcher:
     ) -> None:
         """Do as `submit_later` does, for another `reply` than a future."""
         assert count <= self._turn
-        self._submit(lane, None, make, count, reply, here=here)
+        self._submit(Work(lane, None, make, count, reply, here=here))
 
     def bring(self, reply: Reply, lane: Lane, make: Make, *, here: Callable[[], bool]) -> None:
         """Do as `submit_for` does in a thread that is not the event loop's, where `make` is called.
@@ -153,23 +153,14 @@ class MicroBatcher:
         assert self._loop is not None, "start() comes first"
         return self._loop.create_future()
 
-    def _submit(
-        self,
-        lane: Lane,
-        rows: NDArray[Any] | None,
-        make: Make | None,
-        count: int,
-        reply: Reply,
-        *,
-        here: bool = False,
-    ) -> None:
+    def _submit(self, work: Work) -> None:
         assert self._loop is not None, "start() comes first"
         if self._closed:
-            reply.cancel()
+            work.reply.cancel()
             return
         if not self._arrived:  # hand over once for all that this round of the event loop brings
             self._loop.call_soon(self._hand_over)
-        self._arrived.append(Work(lane, rows, make, count, reply, here=here))
+        self._arrived.append(work)
 
     def _hand_over(self) -> None:
         arrived, self._arrived = self._arrived, []

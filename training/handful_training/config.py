@@ -100,12 +100,15 @@ class OptimiserConfig(_Block):
     held_out: int = Field(default=1000, ge=1)  # images kept for the test ELBO, at most 10 %
 
 
+LearnerName = Literal["spreading", "poisson"]
+
+
 class HeadConfig(_Block):
     """How the classifier head is chosen."""
 
     family: Literal["auto", "logistic", "lda", "nearest_mean", "graph", "combined"] = "auto"
     class_prior: Literal["estimated", "uniform"] = "estimated"  # uniform: equally frequent classes
-    graph: Literal["spreading", "poisson"] = "spreading"  # how labels reach the unlabelled pool
+    graph: LearnerName = "spreading"  # how labels reach the unlabelled pool
     folds: int = Field(default=5, ge=2)
     repeats: int = Field(default=5, ge=1)
     c_grid: tuple[Annotated[float, Field(gt=0)], ...] = Field(

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from handful_training.graph.learners import GRAPH_LEARNERS, LearnerName
+from handful_training.config import LearnerName
+from handful_training.graph.learners import GRAPH_LEARNERS
 from handful_training.graph.pool_graph import PoolGraph
 from handful_training.head.linear import Family, Linear, Prior, Standardised
 from handful_training.head.stacking import combine, graph_logits
