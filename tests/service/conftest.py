@@ -173,6 +173,12 @@ def slow_picture() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def lanes(load_helper: LoadHelper) -> ModuleType:
+    """The lanes beside this file that record what they are given."""
+    return load_helper("service/recording_lanes")
+
+
+@pytest.fixture(scope="session")
 def mixed_load(load_helper: LoadHelper) -> ModuleType:
     """The load driver beside this file."""
     return load_helper("service/mixed_load")

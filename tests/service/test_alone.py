@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # What the tests that run there need; everything else comes with the extra.
 TOOLS = ("httpx", "hypothesis", "pytest", "pytest-timeout")
-TESTS = ("test_forms.py", "test_headers.py", "test_batching.py", "test_backlog.py", "test_cache.py")
+TESTS = (
+    "test_forms.py", "test_headers.py", "test_batching.py", "test_batching_threads.py",
+    "test_backlog.py", "test_cache.py",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
