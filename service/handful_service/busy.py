@@ -63,7 +63,7 @@ class Busy:
             return None
         name, problems = route
         problems.inc()
-        self._metrics.request_ended(name, _ERROR.kind.status, 0.0, {})
+        self._metrics.request_refused(name, _ERROR.kind.status)
         request_id = request_id_of(headers).encode()
         return b"%b%bX-Request-ID: %b\r\nContent-Length: %d\r\n\r\n%b%b%b" % (
             _HEAD,

@@ -148,6 +148,13 @@ class Metrics:
         self.requests.labels(route, str(status)).inc()
         self.request_seconds.labels(route).observe(seconds)
 
+    def request_refused(self, route: str, status: int) -> None:
+        """A request was refused by its header.
+
+        It has no duration: thousands of zeros would hide how long the others wait.
+        """
+        self.requests.labels(route, str(status)).inc()
+
     def batch_ran(self, rows: int, seconds: float) -> None:
         """`rows` ran through a lane in one batch."""
         self.batches.inc()

@@ -53,7 +53,8 @@ def test_full_queue_refuses_at_once(serve, bundle_dir, slow_picture, picture) ->
 
 def test_a_single_image_is_refused_by_its_header(serve, bundle_dir, slow_picture, picture) -> None:
     """While most are refused, an image is 503 before any of its body is sent; the body that follows
-    all the same is passed over, and the connection serves the next request.
+    all the same is passed over, and the connection serves the next request. It counts as a request
+    and not as one that was quick.
     """
     server = serve(bundle_dir, **SMALL).wait_ready()
     thread, _ = embed_slowly(server, slow_picture, 12)
@@ -76,6 +77,7 @@ def test_a_single_image_is_refused_by_its_header(serve, bundle_dir, slow_picture
     assert thread.is_alive(), "the slow request was too quick for this test"
     assert server.metric('handful_problems_total{code="overloaded",route="/embed"}') == 3
     assert server.metric('handful_requests_total{route="/embed",status="503"}') == 3
+    assert server.metric('handful_request_duration_seconds_count{route="/embed"}') == 1
     thread.join()
     server.wait_until(lambda: server.metric("handful_queue_rows") == 0)
     assert server.client.post("/embed", content=picture(kind="PNG"), headers=PNG).is_success
