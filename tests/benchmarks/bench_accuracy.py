@@ -30,7 +30,7 @@ def main() -> None:
         )  # fmt: skip
         rows.append((tested["accuracy"], tested["baseline_pca_accuracy"], tested["ece"],
                      tested["log_loss"], fitted["head_seconds"]))  # fmt: skip
-    print("| draw | VAE + LR, test % | PCA + LR, test % | ECE | log loss | head seconds |")
+    print("| draw | VAE, test % | PCA + LR, test % | ECE | log loss | head seconds |")
     print("|---|---|---|---|---|---|")
     for draw, (accuracy, baseline, ece, loss, seconds) in zip(DRAWS, rows, strict=True):
         print(f"| {draw} | {100 * accuracy:.1f} | {100 * baseline:.1f} | {ece:.3f} | {loss:.3f} "

@@ -40,7 +40,7 @@ from handful_training.head import (
 from handful_training.head.choice import in_words
 from handful_training.head.classes import class_statistics
 from handful_training.head.conformal import fit_conformal
-from handful_training.head.fit import fit_head, head_info
+from handful_training.head.fit import FittedHead, fit_head, head_info
 from handful_training.image_keys import image_keys
 from handful_training.labels.labels import Labels
 from handful_training.packs.pack import Pack
@@ -48,7 +48,7 @@ from handful_training.pipeline import novelty_stage
 from handful_training.pipeline.export_stage import provenance
 from handful_training.pipeline.novelty_stage import open_novelty
 from handful_training.pipeline.pool_stage import open_pool
-from handful_training.pipeline.work import code_digest, open_stage
+from handful_training.pipeline.work import Stage, code_digest, open_stage
 from handful_training.tracking import Run
 
 _MODULES = (  # that a head's outcome depends on
@@ -57,6 +57,7 @@ _MODULES = (  # that a head's outcome depends on
     stacking, student, teacher, *novelty_stage.MODULES,
 )  # fmt: skip
 POOL_IMAGES = 10_000  # enough for a variance
+_BUNDLE, _OUT_OF_FOLD = "bundle", "out_of_fold.npz"  # in the stage's folder
 
 _log = logging.getLogger(__name__)
 
@@ -130,17 +131,11 @@ def add_head(
         context="labels",
         profile={"labels": len(labels), "classes": len(labels.names)},
     )
-    folder, predictions = stage.folder / "bundle", stage.folder / "out_of_fold.npz"
-    found = stage.result()
-    if found is not None:
-        run.tags({"handful.skipped": "true"})
-        run.metrics(found["metrics"])
-        run.params({"head_choice": found["choice"]})
-        _log.info("%s", in_words(found["choice"]))
-        stored = OutOfFold.unpack(predictions.read_bytes()) if predictions.exists() else None
-        return HeadBundle(folder, stored, found["seconds"], skipped=True, choice=found["choice"])
+    if (known := _known(stage, run)) is not None:
+        return known
 
     start = time.monotonic()
+    folder, predictions = stage.folder / _BUNDLE, stage.folder / _OUT_OF_FOLD
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted fit
     predictions.unlink(missing_ok=True)
     pool = open_pool(bundle, pack, work)
@@ -159,13 +154,6 @@ def add_head(
     )
     _log.info("%s", in_words(fitted.choice))
     run.params({"head_choice": fitted.choice})
-    metrics = {"temperature": fitted.temperature, "labels": float(len(labels))}
-    if fitted.C is not None:
-        metrics["C"] = fitted.C
-    if "student_agreement" in fitted.choice:
-        metrics["student_agreement"] = fitted.choice["student_agreement"]
-    if fitted.cv_log_loss is not None:
-        metrics["out_of_fold_log_loss"] = fitted.cv_log_loss
     out_of_fold, sets = None, fit_conformal(None, labels.target)
     if fitted.out_of_fold is not None:
         assert fitted.repeats is not None
@@ -174,9 +162,6 @@ def add_head(
         sets = fit_conformal(
             fitted.repeats[:, unseen], labels.target[unseen], audit=labels.audit[unseen]
         )
-        if len(out_of_fold.keys):
-            right = out_of_fold.probabilities.argmax(1) == out_of_fold.target
-            metrics["out_of_fold_accuracy"] = float(right.mean())
     novelty = open_novelty(
         bundle, pack, pool.rows, pool.embedding, work,
         false_alarm_rate=config.novelty_false_alarm_rate,
@@ -196,6 +181,7 @@ def add_head(
             pool_variance=_pool_variance(bundle.encoder, encoder_digest, pack, work),
         ),
     )
+    metrics = _metrics(fitted, out_of_fold, len(labels))
     manifest, files = export.make_bundle(
         export.exported_of(bundle),
         pack.images[labels.index[: export.GOLDEN_IMAGES]],
@@ -209,6 +195,37 @@ def add_head(
     run.metrics(metrics)
     stage.finish({"metrics": metrics, "seconds": seconds, "choice": fitted.choice})
     return HeadBundle(folder, out_of_fold, seconds, skipped=False, choice=fitted.choice)
+
+
+def _known(stage: Stage, run: Run) -> HeadBundle | None:
+    """Return the head that an earlier command fitted at `stage`, told to `run`; None: none did."""
+    found = stage.result()
+    if found is None:
+        return None
+    run.tags({"handful.skipped": "true"})
+    run.metrics(found["metrics"])
+    run.params({"head_choice": found["choice"]})
+    _log.info("%s", in_words(found["choice"]))
+    predictions = stage.folder / _OUT_OF_FOLD
+    stored = OutOfFold.unpack(predictions.read_bytes()) if predictions.exists() else None
+    return HeadBundle(
+        stage.folder / _BUNDLE, stored, found["seconds"], skipped=True, choice=found["choice"]
+    )
+
+
+def _metrics(fitted: FittedHead, out_of_fold: OutOfFold | None, labels: int) -> dict[str, float]:
+    """Return what is tracked of a head."""
+    metrics = {"temperature": fitted.temperature, "labels": float(labels)}
+    if fitted.C is not None:
+        metrics["C"] = fitted.C
+    if "student_agreement" in fitted.choice:
+        metrics["student_agreement"] = fitted.choice["student_agreement"]
+    if fitted.cv_log_loss is not None:
+        metrics["out_of_fold_log_loss"] = fitted.cv_log_loss
+    if out_of_fold is not None and len(out_of_fold.keys):
+        right = out_of_fold.probabilities.argmax(1) == out_of_fold.target
+        metrics["out_of_fold_accuracy"] = float(right.mean())
+    return metrics
 
 
 def _pool_variance(
