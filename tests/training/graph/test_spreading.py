@@ -1,12 +1,14 @@
 """Label spreading: what closed forms, symmetries and leaving labels out really say."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 from handful_training.graph import solve as solver
 from handful_training.graph.pool_graph import PoolGraph
-from handful_training.graph.spreading import spread, spread_out_of_fold
+from handful_training.graph.spreading import alpha_for, spread, spread_out_of_fold
 
 K = 4
 
@@ -59,6 +61,22 @@ def test_odds_are_those_of_the_closed_form(exact: None, alpha: float):
         factor = (found / density)[free]
         factor /= factor[:, :1]
         np.testing.assert_allclose(factor, factor[:1].repeat(len(free), 0), rtol=1e-2)
+
+
+def test_walks_get_shorter_with_more_labels():
+    """Alpha is 0.99 for up to ten labels a class, falls with more, whatever the number of classes,
+    and stays at 0.9 or above; it is what `spread` takes unless told.
+    """
+    counts = [1, 10, 100, 101, 400, 1_000, 10_000, 10**6]
+    found = [alpha_for(count, 10) for count in counts]
+    assert found[:3] == [0.99] * 3
+    assert all(a > b for a, b in pairwise(found[2:7]))
+    assert found[6:] == [0.9, 0.9]
+    assert [alpha_for(count * 7, 70) for count in counts] == found
+    graph, kind = blobs()
+    rows = labelled(kind, 40)
+    told = spread(graph, rows, kind[rows], K, alpha=0.98)
+    np.testing.assert_array_equal(spread(graph, rows, kind[rows], K), told)
 
 
 def test_labels_are_kept_and_spread_to_what_is_alike():

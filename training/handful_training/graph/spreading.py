@@ -6,6 +6,7 @@ Column c of F says how often a walk comes by that starts at the labels of class 
 probability alpha at each step. How often is made a probability by `graph/prior.py`.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,18 @@ from handful_training.graph.pool_graph import PoolGraph
 from handful_training.graph.prior import Prior, Scores, posterior, sample
 from handful_training.graph.solve import solve
 
-ALPHA = 0.99
+FEW, FORGOTTEN = 10, 0.01  # labels per class at most, and 1 - alpha with them
+
+
+def alpha_for(labels: int, classes: int) -> float:
+    """Return alpha for a number of labels: 0.99 for up to ten per class, less with more.
+
+    With few labels only long walks reach one. With many, a long walk passes by near ones and
+    comes to distant ones that say less: 1 - alpha grows with the square root of their number.
+    Found on clothes and photographs, with pools of 10,000 and of 60,000 images
+    (docs/benchmarks.md, "The graph").
+    """
+    return 1 - min(0.1, FORGOTTEN * math.sqrt(max(1.0, labels / (FEW * classes))))
 
 
 def spread(
@@ -24,7 +36,7 @@ def spread(
     target: NDArray[np.integer],
     classes: int,
     *,
-    alpha: float = ALPHA,
+    alpha: float | None = None,
     prior: Prior = None,
 ) -> NDArray[np.float32]:
     """Return p(class) of every node, float32 [N, K]; each row's sum is 1.
@@ -37,7 +49,8 @@ def spread(
         rows: nodes that are labelled, [n], n >= 1.
         target: their classes, [n], in 0 ... K - 1.
         classes: K.
-        alpha: share of what a node hears from its neighbours, in (0, 1).
+        alpha: share of what a node hears from its neighbours, in (0, 1); None: `alpha_for` the
+            labels.
         prior: None: how frequent the classes are among the nodes is estimated. "uniform": they are
             equally frequent, which is much to assume of images that nobody has sorted.
     """
@@ -45,7 +58,7 @@ def spread(
         graph,
         lambda start, stop: _right(graph.size, rows, target, start, stop),
         classes,
-        alpha=alpha,
+        alpha=alpha_for(len(rows), classes) if alpha is None else alpha,
         keep=lambda part: part,
     )
     score = np.hstack(parts)
@@ -66,7 +79,7 @@ def spread_out_of_fold(
     classes: int,
     fold: NDArray[np.integer],
     *,
-    alpha: float = ALPHA,
+    alpha: float | None = None,
     prior: Prior = None,
 ) -> NDArray[np.float32]:
     """Return p(class) of labelled nodes, [R, n, K], each without the labels of its own fold.
@@ -82,9 +95,11 @@ def spread_out_of_fold(
         classes: K.
         fold: of each label in each of R repeats, [R, n]. One below 0 is in no fold: such a label
             is never left out, and what is returned for its row is no prediction.
-        alpha: as for `spread`.
+        alpha: as for `spread`, of all labels: a fold less changes hardly anything.
         prior: as for `spread`; estimated from the labels that are left.
     """
+    if alpha is None:
+        alpha = alpha_for(len(rows), classes)
     jointly = _teams(target, fold)
     one_by_one = [_teams(target, fold[[r]]) for r in range(len(fold))]
     if len(jointly.target) <= sum(len(teams.target) for teams in one_by_one):
