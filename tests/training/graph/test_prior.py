@@ -62,6 +62,18 @@ def test_the_prior_is_estimated_from_the_nodes():
     assert (many.argmax(1) == kind).mean() > (uniform.argmax(1) == kind).mean()
 
 
+def test_what_all_nodes_have_in_common_decides_nothing():
+    """Where all nodes have much of every class, a few labels more of one do not give it the pool:
+    of equally frequent classes each keeps at least two fifths of the nodes, nearly all the right
+    ones.
+    """
+    density, kind = overlapping(0.5)
+    flat = density + 2
+    found = posterior(flat, Scores(flat, flat.mean(0, dtype=np.float64), np.array([7, 13])), None)
+    assert np.bincount(found.argmax(1)).min() >= 0.4 * len(kind)
+    assert (found.argmax(1) == kind).mean() > 0.9
+
+
 @pytest.mark.parametrize("classes", [2, 5, 30])
 def test_a_uniform_prior_gives_equal_masses(classes: int):
     """However unequal the scores and the labels, every class has the same mass over the nodes."""

@@ -7,14 +7,20 @@ frequent a class is: who labels ten images of each class has not seen the classe
 
 with weights w that are the classes' prior. It is estimated as a mixture's weights are, by
 expectation maximisation on the nodes (Saerens et al. 2002, "Adjusting the outputs of a classifier
-to new a priori probabilities"), held back by a Dirichlet prior that counts 0.1 + K / n times as
+to new a priori probabilities"), held back by a Dirichlet prior that counts 0.1 + 2 K / n times as
 much as all nodes: the densities that few labels give overlap too much for more. Its centre is the
 labels' frequency, shrunk to uniform by as much as its distance from uniform may be chance (Hausser
 and Strimmer 2009, "Entropy inference and the James-Stein estimator", eq. 6): wholly for ten labels
 of each class, much for 100 random ones of 10 equally frequent classes, hardly where one is rare.
 
-A uniform prior asks for more: weights with which all classes have the same mass (Sinkhorn's
-scaling; class mass normalisation is its first step, Zhu, Ghahramani and Lafferty 2003).
+What reaches every node alike says nothing of any, but makes densities look flat: beside it, a few
+labels more by chance would give their class half of all nodes. So most of it is taken away first
+(docs/benchmarks.md, "The classes' prior"). Where it comes from: Calder et al. 2020, "Poisson
+learning", on label propagation at very low label rates.
+
+A uniform prior needs none of that, since its weights undo whatever lifts a class everywhere. It
+asks for more: weights with which all classes have the same mass (Sinkhorn's scaling; class mass
+normalisation is its first step, Zhu, Ghahramani and Lafferty 2003).
 """
 
 from typing import Literal, NamedTuple
@@ -25,8 +31,9 @@ from numpy.typing import NDArray
 Prior = Literal["uniform"] | None
 
 SAMPLE = 5_000  # nodes that the weights are found on
-STRENGTH = 0.1  # of the Dirichlet prior, with infinitely many labels
-FLOOR = 1e-3  # of the mean density: a node that no label reaches gets the prior
+STRENGTH, DOUBT = 0.1, 2.0  # of the Dirichlet prior: with infinitely many labels, and times K / n
+COMMON, LOW = 0.8, 0.05  # share that is taken away of a density that all but a few nodes exceed
+FLOOR = np.float32(1e-3)  # of the mean density: a node that no label reaches gets the prior
 _STEPS = 100
 _ENOUGH = 1e-4  # change of a weight, relative, that ends the search
 
@@ -51,16 +58,20 @@ def posterior(score: NDArray[np.float32], scores: Scores, prior: Prior) -> NDArr
     """
     known = scores.counts > 0
     weights = shrunk_frequencies(scores.counts)
-    sampled = _density(scores.sampled, scores.mean)[:, known]
+    sampled = _density(scores.sampled, scores.mean)
+    found = _density(score, scores.mean)
     if prior == "uniform":
         weights = np.full(len(known), 1 / len(known))
-        weights[known] *= balancing(sampled)
+        weights[known] *= balancing(sampled[:, known] + FLOOR)
     else:
+        common = np.float32(COMMON) * np.quantile(sampled, LOW, axis=0)
+        sampled, found = _above(sampled, common), _above(found, common)
         share = weights[known].sum()
-        strength = STRENGTH + known.sum() / scores.counts.sum()
-        weights[known] = share * _estimated(sampled, weights[known] / share, strength)
-    found = _density(score, scores.mean) * weights
-    return normalised(found)
+        strength = STRENGTH + DOUBT * known.sum() / scores.counts.sum()
+        weights[known] = share * _estimated(
+            sampled[:, known] + FLOOR, weights[known] / share, strength
+        )
+    return normalised((found + FLOOR) * weights)
 
 
 def normalised(values: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -83,8 +94,14 @@ def shrunk_frequencies(counts: NDArray[np.integer]) -> NDArray[np.float64]:
 def _density(score: NDArray[np.float32], mean: NDArray[np.float64]) -> NDArray[np.float32]:
     scale = np.where(mean > 0, 1 / np.where(mean > 0, mean, 1), 0).astype(np.float32)
     # Solvers leave a little below zero where the truth is a little above.
-    density: NDArray[np.float32] = np.maximum(score * scale, 0) + np.float32(FLOOR)
+    density: NDArray[np.float32] = np.maximum(score * scale, 0)
     return density
+
+
+def _above(density: NDArray[np.float32], common: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `density` [m, K] less `common` [K] < 1, of the same mean."""
+    left: NDArray[np.float32] = np.maximum(density - common, 0) / (1 - common)
+    return left
 
 
 def _estimated(
