@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from handful_training.graph import solve as solver
 from handful_training.graph.pool_graph import PoolGraph
 from handful_training.graph.spreading import spread
 from handful_training.head.linear import Logistic
@@ -78,8 +79,11 @@ def test_left_over_labels_are_asked_about_instead():
     assert (found.on, found.curves[0].images, found.labels) == ("unused labels", 50, 20)
 
 
-def test_graph_answers_are_those_of_spreading():
-    """All subsets at once give what spreading each subset alone gives, and never its own labels."""
+def test_graph_answers_are_those_of_spreading(monkeypatch: pytest.MonkeyPatch):
+    """All subsets at once give what spreading each subset alone gives, with walks as long as its
+    size asks for, and never its own labels.
+    """
+    monkeypatch.setattr(solver, "ACCURACY", 1e-6)  # so that ties too fall alike
     rows, target = clouds(240)
     graph = PoolGraph.build(rows)
     nodes = np.random.default_rng(1).permutation(240)[:60]
@@ -89,8 +93,7 @@ def test_graph_answers_are_those_of_spreading():
     found = predict(GraphMethod(graph, nodes), inside, asked, target[nodes])
     for known, wanted, said in zip(inside, asked, found, strict=True):
         alone = spread(graph, nodes[known], target[nodes][known], 3)
-        agree = alone[nodes[wanted]].argmax(1) == said[wanted]
-        assert agree.mean() >= 0.98  # both are solved to 1 %, and some images are near a tie
+        assert (alone[nodes[wanted]].argmax(1) == said[wanted]).all()
         assert (said[~wanted] == NOT_ASKED).all()
 
 
@@ -120,7 +123,7 @@ def test_accuracy_rises_on_clouds():
 
 
 def test_cost_is_at_most_one_column_per_label():
-    """All subsets of n labels together cost at most n solutions, and of few subsets less."""
+    """Subsets of 300 labels, five of each size, cost at most 300 solutions, and one subset less."""
     target = np.arange(300) % 3
     inside = draw_subsets(target, repeats=5, hold_out=True, seed=0).inside.reshape(-1, 300)
     assert graph_columns(inside, target) <= 300

@@ -6,8 +6,9 @@ handful of labels. A graph answers for its own nodes, where the served head is a
 learnt to answer like it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from handful_training.config import LearnerName
 from handful_training.graph.learners import GRAPH_LEARNERS
 from handful_training.graph.pool_graph import PoolGraph
+from handful_training.graph.spreading import alpha_for
 from handful_training.head.linear import Family, Linear, Prior, Standardised
 from handful_training.head.stacking import combine, graph_logits
 
@@ -88,8 +90,8 @@ class LinearMethod:
 class GraphMethod:
     """Labels of each subset reach the others over a graph in which all q images are nodes.
 
-    Spreading is linear in the labels, so all subsets together cost at most one solution per label;
-    Poisson learning costs one per subset and class.
+    Spreading is linear in the labels, so all subsets with walks of one length cost together at most
+    one solution per label; Poisson learning costs one per subset and class.
 
     Attributes:
         graph: of N nodes.
@@ -109,15 +111,19 @@ class GraphMethod:
         """Return logits [J, q, K]."""
         del asked  # each image that is not inside is told anyway
         classes = int(target.max()) + 1
-        fold = np.where(inside, -1, 0)
-        found = GRAPH_LEARNERS[self.learner].out_of_fold(
-            self.graph,
-            self.nodes,
-            target,
-            classes,
-            fold,
-            prior="uniform" if self.prior == "uniform" else None,
-        )
+        found = np.empty((*inside.shape, classes), np.float32)
+        options: dict[str, Any] = {"prior": "uniform" if self.prior == "uniform" else None}
+        for alpha, alike in _walks(inside, classes):
+            if self.learner == "spreading":
+                options["alpha"] = alpha
+            found[alike] = GRAPH_LEARNERS[self.learner].out_of_fold(
+                self.graph,
+                self.nodes,
+                target,
+                classes,
+                np.where(inside[alike], -1, 0),
+                **options,
+            )
         return graph_logits(found).astype(np.float32)
 
 
@@ -143,10 +149,21 @@ class BothMethod:
 def graph_columns(inside: NDArray[np.bool_], target: NDArray[np.int64]) -> int:
     """Return how many linear systems a `GraphMethod` solves at most: its cost.
 
-    Labels of one class that always go together are one column, over all subsets or one by one.
+    Labels of one class that always go together are one column, over all subsets with walks of one
+    length or one by one.
     """
-    together = len(np.unique(np.vstack([target, np.where(inside, -1, 0)]), axis=1).T)
-    alone = sum(
-        len(np.unique(np.vstack([target, np.where(one, -1, 0)]), axis=1).T) for one in inside
+
+    def columns(subsets: NDArray[np.bool_]) -> int:
+        return len(np.unique(np.vstack([target, np.where(subsets, -1, 0)]), axis=1).T)
+
+    return sum(
+        min(columns(inside[alike]), sum(columns(one) for one in inside[alike]))
+        for _, alike in _walks(inside, int(target.max()) + 1)
     )
-    return min(together, alone)
+
+
+def _walks(inside: NDArray[np.bool_], classes: int) -> Iterator[tuple[float, NDArray[np.bool_]]]:
+    """Yield each alpha that subsets [J, q] of labels ask for, and which of them do, [J]."""
+    alphas = np.array([alpha_for(int(count), classes) for count in inside.sum(axis=1)])
+    for alpha in np.unique(alphas):
+        yield float(alpha), alphas == alpha
