@@ -5,7 +5,6 @@ The body is in memory already and bounded, so its parts are cut out of it: no te
 
 import re
 from dataclasses import dataclass, field
-from email.message import Message
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -26,7 +25,7 @@ _PLAIN_HEAD = re.compile(
 
 @dataclass
 class _Part:
-    headers: Message = field(default_factory=Message)
+    headers: dict[str, str] = field(default_factory=dict)  # by name in lower case
     pieces: list[bytes] = field(default_factory=list)
 
 
@@ -54,8 +53,9 @@ class _Collector:
         self._value += data[start:end]
 
     def on_header_end(self) -> None:
-        name, value = self._name.decode("latin-1"), self._value.decode("latin-1")
-        self.parts[-1].headers[name] = value.replace("\r", "").replace("\n", "")
+        name, value = self._name.decode("latin-1").lower(), self._value.decode("latin-1")
+        value = value.replace("\r", "").replace("\n", "")
+        self.parts[-1].headers.setdefault(name, value)
         self._name = self._value = b""
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -118,7 +118,9 @@ def _read_any(body: bytes, boundary: bytes, max_parts: int) -> list[EncodedImage
 
 
 def _image(part: _Part) -> EncodedImage:
-    if part.headers.get_param("name", header="content-disposition") != FIELD:
+    # Without name*0=: RFC 7578, section 4.2, allows no such parameters, and `email` fails at some.
+    _, options = parse_options_header(part.headers.get("content-disposition", ""))
+    if options.get(b"name") != FIELD.encode():
         raise ServiceError("multipart_invalid", f"A part has another name; {_REMEDY}")
     kind = part.headers.get("content-type", "").split(";")[0]
     return EncodedImage(b"".join(part.pieces), _declared(kind))

@@ -47,7 +47,8 @@ def npy(data: bytes, other: bytes, dice: random.Random) -> bytes:
 
 _PIECES = (
     b"\r\n", b"\n", b"\r", b"--", b"\r\n--B", b"\r\n--B--", b"\r\n--B\r\n", b"--B", b"--B--\r\n",
-    b";", b'; filename="\xff"', b"; name*=utf-8''images", b"; name*0=ima; name*1=ges", b'"',
+    b";", b'; filename="\xff"', b"; name*=utf-8''images", b"; name*0=ima; name*1=ges", b"; name*=a",
+    b"; name*0=images", b'"',
     b"\\", b"\0",
     b"\r\n\r\n", b"\r\n ", b"Content-Type: image/png\r\n", b"Content-Type:", b": ", b" ", b"\t",
     b"Content-Transfer-Encoding: base64\r\n", b'Content-Disposition: form-data; name="images"\r\n',

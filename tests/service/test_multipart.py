@@ -72,3 +72,17 @@ def test_what_a_client_library_writes_is_cut(monkeypatch: pytest.MonkeyPatch) ->
     request = httpx.Request("POST", "http://x", files=files)
     found = multipart.read_multipart(request.read(), request.headers["content-type"], 3)
     assert found == [EncodedImage(data, "image/jpeg") for data in sent]
+
+
+@pytest.mark.parametrize(
+    "extended",
+    ["name*=utf-8''images", "name*0=ima; name*1=ges", "name*=a; name*0=b", f"name*{'9' * 3000}=a"],
+)
+def test_extended_parameters_name_no_field(extended: str) -> None:
+    """Parameters as in RFC 2231, which RFC 7578 forbids here, are never the field's name, mixed or
+    absurd as they may be; beside a plain name they change nothing.
+    """
+    head = f"--BB\r\nContent-Disposition: form-data; {extended}"
+    end = "\r\n\r\ndata\r\n--BB--\r\n"
+    assert str(outcome((head + end).encode())).startswith("multipart_invalid")
+    assert outcome((head + "; name=images" + end).encode()) == [EncodedImage(b"data", None)]
