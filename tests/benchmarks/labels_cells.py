@@ -24,7 +24,7 @@ from handful_training.adapt.hold_out import hold_out
 from handful_training.adapt.rounds import Kept, Labelled
 from handful_training.config import Config, HeadConfig, load_config
 from handful_training.embedding import embed_rows
-from handful_training.graph import knn, pool_graph, prior, solve, spreading
+from handful_training.graph import agreement, knn, pool_graph, prior, solve, spreading
 from handful_training.graph.pool_graph import PoolGraph
 from handful_training.head import (
     calibration,
@@ -36,6 +36,7 @@ from handful_training.head import (
     stacking,
     student,
     teacher,
+    teaching,
 )
 from handful_training.head.fit import fit_head
 from handful_training.labels.choice import LabelChoice
@@ -58,8 +59,8 @@ from handful_training.tracking import Tracker
 
 ELBO_IMAGES = 1000  # of the test set
 _CODE = (
-    knn, pool_graph, prior, solve, spreading, calibration, choice, fit, linear, nodes, selection,
-    stacking, student, teacher, metrics, climbing, knowing, rungs, spaces,
+    agreement, knn, pool_graph, prior, solve, spreading, calibration, choice, fit, linear, nodes,
+    selection, stacking, student, teacher, teaching, metrics, climbing, knowing, rungs, spaces,
 )  # fmt: skip
 
 

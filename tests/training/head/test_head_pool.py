@@ -13,12 +13,15 @@ from handful_training.errors import InputError
 from handful_training.graph.poisson import poisson
 from handful_training.graph.pool_graph import PoolGraph
 from handful_training.graph.spreading import spread
+from handful_training.head import teaching
 from handful_training.head.calibration import row_losses
 from handful_training.head.choice import FEW, Judged, choose, favourite, in_words
 from handful_training.head.fit import fit_head
 from handful_training.head.nodes import place
 from handful_training.head.stacking import GRAPH_ALONE, GRAPH_AND_LINEAR, combine, fit_scales
 from handful_training.head.student import distil
+from handful_training.head.teacher import pool_logits
+from handful_training.head.teaching import teach
 from handful_training.whitening import Whitening
 
 QUICK = HeadConfig(repeats=1, c_grid=(1e-2, 1.0))
@@ -302,3 +305,59 @@ def test_unbalanced_classes_and_a_lone_label(two_moons):
     assert fitted.out_of_fold is None
     assert (found[truth == 2] == 2).mean() > 0.9
     assert (found == truth).mean() > 0.9
+
+
+def test_a_second_round_mixes_up_fewer(monkeypatch):
+    """Where neighbours are often of two classes, a second round on links that the first one's
+    student has weighed finds more of both than one on the links as they are, and is as sure as the
+    first was on average.
+    """
+    rng = np.random.default_rng(0)
+    target = np.arange(1000) % 2
+    plane = rng.normal(size=(1000, 10))
+    plane[:, 0] += 3 * target
+    pool = pool_of(plane + 8)
+    gains = []
+    for seed in range(4):
+        rows = labelled(target, 5, seed)
+        nodes = place(pool, rows.copy(), pool.features[rows])
+        views = {"embedding": pool.embedding[rows], "whitened": pool.features[rows]}
+
+        def found(nodes=nodes, views=views, rows=rows):
+            return teach(
+                pool, nodes, views, target[rows], QUICK, graph_scale=1.5, linear=None, seed=0
+            )
+
+        weighed = found()
+        with monkeypatch.context() as patched:
+            patched.setattr(teaching, "agreeing", lambda graph, _: graph)
+            as_it_is = found()
+        right = [
+            (taught.term(pool.features).argmax(1) == target).mean()
+            for taught in (as_it_is, weighed)
+        ]
+        gains.append(right[1] - right[0])
+        assert as_it_is.changed == 0
+        assert 0 < weighed.changed < 0.2
+        first = softmax(1.5 * pool_logits(nodes, target[rows], 1000, QUICK), axis=1)
+        sure = softmax(weighed.term(pool.features), axis=1)
+        assert sure.max(1).mean() == pytest.approx(first.max(1).mean(), abs=0.03)
+    assert min(gains) >= 0
+    assert np.mean(gains) > 0.005
+
+
+def test_a_second_round_asks_labelled_images_outside_the_pool_too(two_moons):
+    """Labels of images outside the pool and their copies inside it give almost the same student:
+    links of attached nodes are weighed by what the draft says of these images.
+    """
+    pool, target = two_moons
+    rows = labelled(target, 6, 5)
+    views = {"embedding": pool.embedding[rows], "whitened": pool.features[rows]}
+    said = []
+    for positions in (rows, np.full(12, -1)):
+        nodes = place(pool, positions.copy(), pool.features[rows])
+        taught = teach(
+            pool, nodes, views, target[rows], QUICK, graph_scale=1.5, linear=None, seed=0
+        )
+        said.append(softmax(taught.term(pool.features), axis=1))
+    assert (said[0].argmax(1) == said[1].argmax(1)).mean() > 0.97

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, softmax
 
 from handful_training.config import HeadConfig
-from handful_training.head.calibration import fit_temperature
+from handful_training.head.calibration import HIGHEST, LOWEST, as_sure_as, fit_temperature
 from handful_training.head.logistic import fit, logistic, logits, stratified_folds
 from handful_training.head.selection import ENOUGH_ROWS, select
 from handful_training.metrics import log_loss
@@ -80,3 +80,25 @@ def test_temperature_of_a_few_rows_stays_moderate():
     twelve = 2 * np.eye(3)[np.arange(12) % 3]
     found = fit_temperature(twelve[None], np.arange(12) % 3)
     assert 0.1 < found.value < 1
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+def test_the_factor_of_sureness_is_recovered(factor):
+    """Logits are brought to be as sure as they were before they were divided by a factor; and what
+    is as sure as other logits has their mean largest probability.
+    """
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 5))
+    sure = softmax(factor * logits, axis=1)
+    assert as_sure_as(sure, logits) == pytest.approx(factor, rel=2e-3)
+    others = 2 * rng.normal(size=(4000, 5))
+    matched = softmax(as_sure_as(sure, others) * others, axis=1)
+    assert matched.max(1).mean() == pytest.approx(sure.max(1).mean(), abs=1e-3)
+
+
+def test_the_factor_of_sureness_is_bounded():
+    """What cannot be as sure comes as close as a temperature's bounds allow."""
+    flat, certain = np.full((9, 3), 1 / 3), np.eye(3)[np.arange(9) % 3]
+    logits = np.random.default_rng(0).normal(size=(9, 3))
+    assert as_sure_as(flat, logits) == pytest.approx(1 / HIGHEST)
+    assert as_sure_as(certain, np.zeros((9, 3))) == pytest.approx(1 / LOWEST)

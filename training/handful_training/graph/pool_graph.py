@@ -49,9 +49,11 @@ class PoolGraph:
 
     Attributes:
         weights: symmetric, >= 0, diagonal 0; float32 [N, N] with int32 indices.
+        order: of nodes that are linked close to each other, int32 [N]; None: found when needed.
     """
 
     weights: sparse.csr_array
+    order: NDArray[np.int32] | None = None
 
     @property
     def size(self) -> int:
@@ -113,7 +115,9 @@ class PoolGraph:
     @cached_property
     def walk(self) -> Walk:
         """S = D^-1/2 W D^-1/2, in an order of nodes that solvers like."""
-        order: NDArray[np.int32] = reverse_cuthill_mckee(self.weights, symmetric_mode=True)
+        order = self.order
+        if order is None:
+            order = reverse_cuthill_mckee(self.weights, symmetric_mode=True)
         place = np.empty_like(order)
         place[order] = np.arange(len(order), dtype=order.dtype)
         scale = 1 / np.sqrt(np.where(self.degree > 0, self.degree, 1))

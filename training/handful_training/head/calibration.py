@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import log_softmax, softmax
 
 LOWEST, HIGHEST = 0.05, 20.0
+_COMPARED = 5_000
 
 # log T ~ N(0, 1), one prior for all rows together: its weight is that of about one label. With
 # thousands of labels it is not felt; with a dozen, all predicted right, it is what keeps T from
@@ -67,3 +68,29 @@ def fit_temperature(
     )  # fmt: skip
     value = float(np.exp(found.x))
     return Temperature(value, log_loss(value), float(found.fun))
+
+
+def as_sure_as(probabilities: NDArray[np.floating], logits: NDArray[np.floating]) -> float:
+    """Return the factor that makes softmax(factor x logits) as sure as `probabilities`.
+
+    How sure is the mean over rows of the largest probability; it grows with the factor, which stays
+    within the bounds of a temperature. Where the classes of both are right equally often, one is
+    then as well calibrated as the other on average. No label is asked.
+
+    Args:
+        probabilities: of N rows, [N, K].
+        logits: of the same rows, [N, K]. At most `_COMPARED` of them, evenly spread, are looked at.
+    """
+    step = -(-len(logits) // _COMPARED)
+    wanted = float(probabilities[::step].max(axis=1).mean())
+    compared = logits[::step].astype(np.float64)
+
+    def too_sure(log_factor: float) -> float:
+        return float(softmax(np.exp(log_factor) * compared, axis=1).max(axis=1).mean()) - wanted
+
+    low, high = -np.log(HIGHEST), -np.log(LOWEST)
+    if too_sure(low) >= 0:
+        return 1 / HIGHEST
+    if too_sure(high) <= 0:
+        return 1 / LOWEST
+    return float(np.exp(brentq(too_sure, low, high, xtol=1e-3)))

@@ -1,7 +1,7 @@
 """Fit the classifier head: few labelled embeddings in, head.onnx out.
 
 Several families are judged by the labels (`choice.py`); one is fitted on all of them. Where a graph
-is part of it, a student learns on the unlabelled pool what the graph says (`student.py`), so that
+is part of it, a student learns on the unlabelled pool what the graph says (`teaching.py`), so that
 head.onnx needs an embedding and nothing else. Knows no images and no encoder: the embeddings come
 from the exported encoder through `handful_bundle`.
 """
@@ -39,7 +39,7 @@ from handful_training.head.onnx_graph import (
     whitened_part,
 )
 from handful_training.head.selection import judged
-from handful_training.head.student import distil
+from handful_training.head.teaching import teach
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def fit_head(
 
     `out_of_fold` predicts each row by models that did not see its label, averaged over repeats. One
     number, the temperature, was fitted on these rows, and so was C; all else is honest. With a
-    graph it is what the graph says of the row, which the student comes close to.
+    graph it is what the graph says of the row in its first round, which the student comes close to.
 
     Args:
         embeddings: [n, E], computed by the exported encoder.
@@ -125,19 +125,22 @@ def fit_head(
         judges = None
     chosen, choice = _choose(views, nodes, target, config, judges, seed)
 
-    terms = []
+    terms: list[Term] = []
+    graph_scale = chosen.graph_scale
     if chosen.family is not None:
         standardised = views[chosen.view]
         fitted = chosen.family(standardised.rows, target, len(labels), config.class_prior)
         layer = standardised.unfold(fitted).layer()
         terms.append(Term(chosen.view, (layer,)).scaled(chosen.linear_scale))
-    if chosen.graph_scale and pool is not None and nodes is not None:
-        logits = teacher.pool_logits(nodes, target, pool.graph.size, config)
-        logits *= np.float32(chosen.graph_scale)
-        offset = teacher.term_logits(pool, terms[0]) if terms else None
-        taught = softmax(logits if offset is None else logits + offset, axis=1)
-        student, choice["student_agreement"] = distil(pool.features, taught, offset, seed=seed)
-        terms.append(student)
+    if graph_scale and pool is not None and nodes is not None:
+        taught = teach(
+            pool, nodes, {"embedding": embeddings, "whitened": features}, target, config,
+            graph_scale=graph_scale, linear=terms[0] if terms else None, seed=seed,
+        )  # fmt: skip
+        terms.append(taught.term)
+        graph_scale = taught.graph_scale
+        choice["student_agreement"] = taught.agreement
+        choice["second_round_changed"] = taught.changed
 
     whitened = [whitened_part(pool.whitening)] if pool is not None else []
     repeats = None
@@ -149,7 +152,7 @@ def fit_head(
         parts=(*whitened, classifier_part(terms)),
         kind=chosen.kind,
         C=chosen.family.C if isinstance(chosen.family, Logistic) else None,
-        temperature=1 / (chosen.graph_scale or chosen.linear_scale),
+        temperature=1 / (graph_scale or chosen.linear_scale),
         label_count=len(target),
         cv_log_loss=chosen.log_loss,
         out_of_fold=None if repeats is None else repeats.mean(axis=0),

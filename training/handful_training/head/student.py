@@ -18,6 +18,7 @@ from handful_training.head.onnx_graph import Layer, Term
 
 HIDDEN = 128
 STEPS = 400  # of SGD, whatever the pool's size; twice as many gain nothing
+DRAFT_STEPS = 100  # enough to tell links within classes from others
 BATCH = 512
 LEARNING_RATE = 4e-3
 WEIGHT_DECAY = 1e-2
@@ -30,6 +31,7 @@ def distil(
     offset: NDArray[np.float32] | None,
     *,
     seed: int,
+    steps: int = STEPS,
 ) -> tuple[Term, float]:
     """Fit the student. The order of the rows makes no difference.
 
@@ -38,6 +40,7 @@ def distil(
         teacher: its calibrated probabilities, [M, K].
         offset: logits that are served beside the student's and added to them, [M, K].
         seed: draws first weights and batches.
+        steps: of SGD.
 
     Returns:
         The student, and the share of nodes, of those kept from it, whose class is the teacher's.
@@ -50,7 +53,7 @@ def distil(
     target = torch.from_numpy(np.ascontiguousarray(teacher[order]))
     beside = torch.zeros(1) if offset is None else torch.from_numpy(offset[order])
     kept = torch.arange(len(rows)) % CHECKED == CHECKED - 1
-    network = _train(rows, target, beside, torch.nonzero(~kept)[:, 0], seed)
+    network = _train(rows, target, beside, torch.nonzero(~kept)[:, 0], seed, steps)
     with torch.no_grad():
         found = network(rows[kept]) + (beside if offset is None else beside[kept])
     agreement = float((found.argmax(1) == target[kept].argmax(1)).double().mean())
@@ -63,7 +66,9 @@ def distil(
     return Term("whitened", tuple(layers)), agreement
 
 
-def _train(rows: Tensor, target: Tensor, beside: Tensor, shown: Tensor, seed: int) -> nn.Sequential:
+def _train(
+    rows: Tensor, target: Tensor, beside: Tensor, shown: Tensor, seed: int, steps: int
+) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     network = nn.Sequential(
         nn.Linear(rows.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, target.shape[1])
@@ -74,10 +79,10 @@ def _train(rows: Tensor, target: Tensor, beside: Tensor, shown: Tensor, seed: in
     for parameter in network[2].parameters():  # at first all that is served is the offset
         nn.init.zeros_(parameter)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     size = min(BATCH, max(1, len(shown) // 2))
     drawn = torch.zeros(0, dtype=torch.int64)
-    for _ in range(STEPS):
+    for _ in range(steps):
         if len(drawn) < size:
             drawn = shown[torch.randperm(len(shown), generator=generator)]
         batch, drawn = drawn[:size], drawn[size:]

@@ -18,7 +18,7 @@ from handful_training import export
 from handful_training.config import HeadConfig
 from handful_training.embedding import embed_rows
 from handful_training.gate import OutOfFold
-from handful_training.graph import learners, poisson, prior, solve, spreading
+from handful_training.graph import agreement, learners, poisson, prior, solve, spreading
 from handful_training.head import (
     calibration,
     choice,
@@ -36,6 +36,7 @@ from handful_training.head import (
     stacking,
     student,
     teacher,
+    teaching,
 )
 from handful_training.head.choice import in_words
 from handful_training.head.classes import class_statistics
@@ -52,9 +53,9 @@ from handful_training.pipeline.work import Stage, code_digest, open_stage
 from handful_training.tracking import Run
 
 _MODULES = (  # that a head's outcome depends on
-    calibration, choice, classes, conformal, crossing, export, fit, lda, learners, linear,
-    logistic, nearest_mean, nodes, onnx_graph, poisson, prior, selection, solve, spreading,
-    stacking, student, teacher, *novelty_stage.MODULES,
+    agreement, calibration, choice, classes, conformal, crossing, export, fit, lda, learners,
+    linear, logistic, nearest_mean, nodes, onnx_graph, poisson, prior, selection, solve, spreading,
+    stacking, student, teacher, teaching, *novelty_stage.MODULES,
 )  # fmt: skip
 POOL_IMAGES = 10_000  # enough for a variance
 _BUNDLE, _OUT_OF_FOLD = "bundle", "out_of_fold.npz"  # in the stage's folder
@@ -218,8 +219,9 @@ def _metrics(fitted: FittedHead, out_of_fold: OutOfFold | None, labels: int) -> 
     metrics = {"temperature": fitted.temperature, "labels": float(labels)}
     if fitted.C is not None:
         metrics["C"] = fitted.C
-    if "student_agreement" in fitted.choice:
-        metrics["student_agreement"] = fitted.choice["student_agreement"]
+    for name in ("student_agreement", "second_round_changed"):
+        if name in fitted.choice:
+            metrics[name] = fitted.choice[name]
     if fitted.cv_log_loss is not None:
         metrics["out_of_fold_log_loss"] = fitted.cv_log_loss
     if out_of_fold is not None and len(out_of_fold.keys):
