@@ -2,8 +2,8 @@
 
 All are the kinds that the head may be of. Which kind, and its parameters, are those that all
 labels chose: choosing anew for every subset would take a minute and ask cross-validation of a
-handful of labels. A graph answers for its own nodes, where the served head is a network that has
-learnt to answer like it.
+handful of labels. A graph answers for its own nodes, and by its first round; the served head is a
+network that has learnt to answer like the second, and is a little better (`head/teaching.py`).
 """
 
 from collections.abc import Iterator
