@@ -43,7 +43,8 @@ def test_more_accuracy_comes_closer(graph: PoolGraph, monkeypatch: pytest.Monkey
     """The error follows the accuracy that is asked for, down to the rounding of float32."""
     monkeypatch.setattr(solver, "ACCURACY", 1e-5)
     right = np.eye(250, 3, dtype=np.float32)
-    (found,) = solve(graph, lambda *_: right.copy(), 3, alpha=0.99, keep=np.array)
+    parts = solve(graph, lambda a, b: right[:, a:b].copy(), 3, alpha=0.99, keep=np.array)
+    found = np.hstack(parts)
     np.testing.assert_allclose(found, inverse(graph, 0.99)[:, :3], rtol=1e-3, atol=1e-4)
 
 
@@ -58,6 +59,21 @@ def test_columns_of_zeros_stay_zero(graph: PoolGraph):
     """A column without any source has the solution 0, beside one that has sources."""
     right = np.zeros((250, 2), np.float32)
     right[5, 1] = 1
-    (found,) = solve(graph, lambda *_: right.copy(), 2, alpha=0.99, keep=np.array)
+    parts = solve(graph, lambda a, b: right[:, a:b].copy(), 2, alpha=0.99, keep=np.array)
+    found = np.hstack(parts)
     assert (found[:, 0] == 0).all()
     assert (found[:, 1] != 0).any()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 10, 50, 64, 1000])
+def test_workers_share_the_columns_evenly(count: int, workers: int):
+    """No part is larger than fits the cache, and no worker gets more than one part's columns above
+    its share.
+    """
+    width = solver._width(count, workers)
+    assert 1 <= width <= solver.COLUMNS
+    parts = -(-count // width)
+    assert -(-parts // workers) * width <= count / workers + width
+    if count >= workers:
+        assert parts >= workers or width == 1

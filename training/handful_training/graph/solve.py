@@ -19,7 +19,7 @@ from scipy import sparse
 from handful_bundle.session import cpu_quota
 from handful_training.graph.pool_graph import PoolGraph
 
-COLUMNS = 16  # solved together: 4 MB for 60,000 nodes
+COLUMNS = 16  # solved together, at most: 4 MB for 60,000 nodes
 THREADS = 4  # at most: each holds eight times as much
 ACCURACY = 0.03
 MAX_STEPS = 1_000  # 50 are enough for alpha = 0.99; only rounding could keep one from its end
@@ -60,12 +60,22 @@ def solve(
     matrix = sparse.eye_array(graph.size, format="csr", dtype=np.float32)
     matrix = matrix - np.float32(alpha) * walk.similarity
 
+    workers = min(THREADS, cpu_quota())
+    width = _width(count, workers)
+
     def part(start: int) -> Kept:
-        columns = right(start, min(start + COLUMNS, count))
+        columns = right(start, min(start + width, count))
         return keep(_conjugate_gradients(matrix, columns[walk.order])[walk.place])
 
-    with ThreadPoolExecutor(min(THREADS, cpu_quota())) as threads:
-        return list(threads.map(part, range(0, count, COLUMNS)))
+    with ThreadPoolExecutor(workers) as threads:
+        return list(threads.map(part, range(0, count, width)))
+
+
+def _width(count: int, workers: int) -> int:
+    """Return how many columns make a part, so that all workers have as many parts of one size."""
+    parts = -(-count // COLUMNS)
+    parts = workers * -(-parts // workers)
+    return max(1, -(-count // parts))
 
 
 def _conjugate_gradients(

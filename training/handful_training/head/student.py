@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
+from torch.optim.adamw import adamw
 
 from handful_training.head.onnx_graph import Layer, Term
+from handful_training.schedule import one_cycle
 
 HIDDEN = 128
 STEPS = 400  # of SGD, whatever the pool's size; twice as many gain nothing
@@ -78,18 +80,24 @@ def _train(
         parameter.data /= rows.shape[1] ** 0.5
     for parameter in network[2].parameters():  # at first all that is served is the offset
         nn.init.zeros_(parameter)
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
+    parameters: list[Tensor] = list(network.parameters())
+    means, squares = ([torch.zeros_like(weight) for weight in parameters] for _ in range(2))
+    counts = [torch.zeros(()) for _ in parameters]
     size = min(BATCH, max(1, len(shown) // 2))
     drawn = torch.zeros(0, dtype=torch.int64)
-    for _ in range(steps):
+    for step in range(steps):
         if len(drawn) < size:
             drawn = shown[torch.randperm(len(shown), generator=generator)]
         batch, drawn = drawn[:size], drawn[size:]
         logits = network(rows[batch]) + (beside if beside.ndim == 1 else beside[batch])
         loss = -(log_softmax(logits, dim=1) * target[batch]).sum(dim=1).mean()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
+        gradients = list(torch.autograd.grad(loss, parameters))
+        # The function and not the class, whose first use imports torch's compiler: a second, of the
+        # three that a refit may take.
+        with torch.no_grad():
+            adamw(
+                parameters, gradients, means, squares, [], counts,
+                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, eps=1e-8, maximize=False,
+                lr=LEARNING_RATE * one_cycle(step / steps), weight_decay=WEIGHT_DECAY,
+            )  # fmt: skip
     return network
