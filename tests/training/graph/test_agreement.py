@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handful_training.graph import agreement
-from handful_training.graph.agreement import LEAST, SHARPNESS, agreeing
+from handful_training.graph.agreement import LEAST, POWER, agreeing
 from handful_training.graph.pool_graph import PoolGraph
 from handful_training.graph.spreading import spread
 
@@ -23,14 +23,14 @@ def some_probabilities(graph: PoolGraph, classes: int, seed: int = 0) -> np.ndar
 
 @given(st.integers(2, 7), st.integers(0, 99))
 def test_weights_are_those_of_the_definition(classes: int, seed: int) -> None:
-    """Each weight is multiplied by the 64th power of its ends' Bhattacharyya coefficient, or by the
+    """Each weight is multiplied by a power of its ends' Bhattacharyya coefficient, or by the
     least factor; so it never grows, and stays symmetric to the bit.
     """
     graph = some_graph(seed)
     said = some_probabilities(graph, classes, seed)
     before, after = graph.weights.toarray(), agreeing(graph, said).weights.toarray()
     coefficient = np.sqrt(said).astype(np.float64) @ np.sqrt(said).astype(np.float64).T
-    factor = np.clip(coefficient**SHARPNESS, LEAST, 1)
+    factor = np.clip(coefficient**POWER, LEAST, 1)
     np.testing.assert_allclose(after, before * factor, rtol=1e-4)
     np.testing.assert_array_equal(after, after.T)
     assert (after <= before).all()

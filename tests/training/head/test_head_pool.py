@@ -1,5 +1,7 @@
 """Heads that learn from a pool of unlabelled images: graph, student, and when they are chosen."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -361,3 +363,14 @@ def test_a_second_round_asks_labelled_images_outside_the_pool_too(two_moons):
         )
         said.append(softmax(taught.term(pool.features), axis=1))
     assert (said[0].argmax(1) == said[1].argmax(1)).mean() > 0.97
+
+
+def test_a_student_needs_no_compiler():
+    """Fitting one imports nothing of torch's compiler, which would take a third of a refit."""
+    code = (
+        "import sys, numpy as np; from handful_training.head.student import distil\n"
+        "rows = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)\n"
+        "distil(rows, np.full((200, 2), 0.5, np.float32), None, seed=0, steps=2)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from handful_training.graph.pool_graph import PoolGraph
 
-SHARPNESS = 64
+POWER = 64
 # No link is cut: a node that agrees with none of its neighbours hears them as it did before.
 LEAST = 0.01
 _BLOCK = 2**22  # numbers that are compared at a time
@@ -40,6 +40,6 @@ def agreeing(graph: PoolGraph, probabilities: NDArray[np.float32]) -> PoolGraph:
     for start in range(0, weights.nnz, step):
         part = slice(start, start + step)
         np.einsum("ij,ij->i", root[ends[part]], root[weights.indices[part]], out=agreement[part])
-    values = weights.data * np.clip(agreement**SHARPNESS, LEAST, 1)
+    values = weights.data * np.clip(agreement**POWER, LEAST, 1)
     parts = (values, weights.indices, weights.indptr)
     return PoolGraph(sparse.csr_array(parts, shape=weights.shape), graph.walk.order)
